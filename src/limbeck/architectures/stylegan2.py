@@ -1,0 +1,516 @@
+"""StyleGAN2: mapping network, skip-architecture synthesis with any width per layer, residual discriminator.
+
+Source: Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", 2020, with the layout of the
+official PyTorch release (2020, "ADA"); parameter names follow that release, so its state dicts fit as they are.
+Differs: modulation always scales activations, never builds per-sample weights (equal up to rounding, faster, and
+exportable); gains of demodulated layers are folded into the demodulation factor.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from limbeck.architectures.base import Axis, ChannelGroup, Network
+from limbeck.errors import UserError
+from limbeck.functional.resampling import blur, upsample, upsampling_convolution
+
+Noise = Literal["random", "const", "none"]
+SLOPE = 0.2
+GAIN = math.sqrt(2)
+
+
+def standard_widths(resolution: int, channel_base: int = 32768, channel_max: int = 512) -> list[int]:
+    """Channels [S_0 ... S_n]: the constant, then the output of each styled convolution.
+
+    channel_base 32768 is "base" (config F), 16384 is "small" (paper256).
+    """
+    widths = [min(channel_base // r, channel_max) for r in block_resolutions(resolution) for _ in range(2)]
+    return widths
+
+
+def block_resolutions(resolution: int) -> list[int]:
+    """[4, 8, ..., resolution]."""
+    if resolution < 4 or resolution & (resolution - 1):
+        raise UserError(f"resolution={resolution}: must be a power of two, at least 4")
+    return [2**k for k in range(2, int(math.log2(resolution)) + 1)]
+
+
+def compute_dtype(parameter: Tensor) -> torch.dtype:
+    """The type in which convolutions run here: autocast's if it is on, else the parameter's."""
+    device = parameter.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else parameter.dtype
+
+
+class EqualLinear(nn.Module):
+    """Fully connected layer with run-time weight scaling; weights are stored divided by `lr_multiplier`."""
+
+    def __init__(self, num_in: int, num_out: int, *, bias: float = 0.0, lr_multiplier: float = 1.0):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(num_out, num_in) / lr_multiplier)
+        self.bias = nn.Parameter(torch.full([num_out], float(bias)))
+        self.lr_multiplier = lr_multiplier
+
+    def forward(self, x: Tensor) -> Tensor:
+        gain = self.lr_multiplier / math.sqrt(self.weight.shape[1])
+        return F.linear(x, self.weight * gain, self.bias * self.lr_multiplier)
+
+
+def normalize_second_moment(x: Tensor) -> Tensor:
+    """Scale each row to mean square 1."""
+    return x * (x.square().mean(dim=1, keepdim=True) + 1e-8).rsqrt()
+
+
+class MappingNetwork(nn.Module):
+    """Latent z (and class label) to style w: normalization, then `depth` leaky-ReLU layers."""
+
+    w_avg: Tensor
+
+    def __init__(self, *, z_dim: int, w_dim: int, num_classes: int, depth: int, track_average: bool = True):
+        super().__init__()
+        self.z_dim, self.w_dim, self.num_classes, self.depth = z_dim, w_dim, num_classes, depth
+        embedded = w_dim if num_classes else 0
+        if num_classes:
+            self.embed = EqualLinear(num_classes, w_dim)
+        sizes = [z_dim + embedded] + [w_dim] * depth
+        for index in range(depth):
+            layer = EqualLinear(sizes[index], sizes[index + 1], lr_multiplier=0.01)
+            self.add_module(f"fc{index}", layer)
+        if track_average:
+            self.register_buffer("w_avg", torch.zeros(w_dim))
+
+    def forward(self, latent: Tensor | None, label: Tensor | None = None, *, truncation: float = 1.0) -> Tensor:
+        with torch.autocast(self.get_submodule("fc0").weight.device.type, enabled=False):
+            parts = []
+            if latent is not None and self.z_dim:
+                if latent.ndim != 2 or latent.shape[1] != self.z_dim:
+                    raise UserError(f"latent: shape {tuple(latent.shape)}, expected [n, {self.z_dim}]")
+                parts.append(normalize_second_moment(latent.float()))
+            if self.num_classes:
+                parts.append(normalize_second_moment(self.embed(one_hot(label, self.num_classes))))
+            x = torch.cat(parts, dim=1)
+            for index in range(self.depth):
+                x = F.leaky_relu(self.get_submodule(f"fc{index}")(x), SLOPE) * GAIN
+            return x if truncation == 1.0 else self.w_avg.lerp(x, truncation)
+
+
+def one_hot(label: Tensor | None, num_classes: int) -> Tensor:
+    """Class indices [n] or one-hot rows [n, num_classes] as float one-hot rows."""
+    if label is None:
+        raise UserError(f"label: missing; this network has {num_classes} classes")
+    if label.ndim == 1:
+        if label.is_floating_point() or label.min() < 0 or label.max() >= num_classes:
+            raise UserError(f"label: expected class indices in 0..{num_classes - 1}")
+        return F.one_hot(label.long(), num_classes).float()
+    if label.shape[1] != num_classes:
+        raise UserError(f"label: shape {tuple(label.shape)}, expected [n] or [n, {num_classes}]")
+    return label.float()
+
+
+def demodulation(weight: Tensor, scale: Tensor) -> Tensor:
+    """Factor [n, o] that gives each modulated filter unit norm: rsqrt(sum over i, k of (scale_i w_oik)^2 + 1e-8)."""
+    return (scale.square() @ weight.square().sum(dim=(2, 3)).T + 1e-8).rsqrt()
+
+
+class StyledConvolution(nn.Module):
+    """3x3 (or 1x1) modulated, demodulated convolution, noise, bias, leaky ReLU; doubles the size if `up`."""
+
+    noise_const: Tensor
+
+    def __init__(self, num_in: int, num_out: int, *, w_dim: int, resolution: int, up: bool, kernel: int = 3):
+        super().__init__()
+        self.up, self.resolution = up, resolution
+        self.affine = EqualLinear(w_dim, num_in, bias=1.0)
+        self.weight = nn.Parameter(torch.randn(num_out, num_in, kernel, kernel))
+        self.bias = nn.Parameter(torch.zeros(num_out))
+        self.noise_strength = nn.Parameter(torch.zeros([]))
+        self.register_buffer("noise_const", torch.randn(resolution, resolution))
+
+    def modulation(self, style: Tensor) -> tuple[Tensor, Tensor]:
+        """Input scale [n, i] and output factor [n, o], in float32."""
+        scale = self.affine(style)
+        return scale, demodulation(self.weight.float(), scale)
+
+    def forward(self, x: Tensor, scale: Tensor, factor: Tensor, noise: Noise, clamp: float | None) -> Tensor:
+        weight = self.weight.to(x.dtype)
+        x = x * scale.to(x.dtype)[:, :, None, None]
+        if self.up:
+            x = upsampling_convolution(x, weight)
+        else:
+            x = F.conv2d(x, weight, padding=weight.shape[-1] // 2)
+        bias = (self.bias * GAIN).to(x.dtype)[None, :, None, None]
+        if noise == "const":
+            bias = bias + (self.noise_const * self.noise_strength * GAIN).to(x.dtype)
+        x = torch.addcmul(bias, x, (factor * GAIN).to(x.dtype)[:, :, None, None])
+        if noise == "random":
+            drawn = torch.randn(x.shape[0], 1, *x.shape[2:], device=x.device, dtype=torch.float32)
+            x = x + (drawn * (self.noise_strength * GAIN)).to(x.dtype)
+        x = F.leaky_relu(x, SLOPE, inplace=True)
+        return x if clamp is None else x.clamp(-clamp * GAIN, clamp * GAIN)
+
+
+class ToRGB(nn.Module):
+    """1x1 modulated convolution without demodulation; its run-time gain is 1 / sqrt(input channels)."""
+
+    def __init__(self, num_in: int, num_out: int, *, w_dim: int):
+        super().__init__()
+        self.affine = EqualLinear(w_dim, num_in, bias=1.0)
+        self.weight = nn.Parameter(torch.randn(num_out, num_in, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(num_out))
+
+    def modulation(self, style: Tensor) -> Tensor:
+        return self.affine(style) / math.sqrt(self.weight.shape[1])
+
+    def forward(self, x: Tensor, scale: Tensor, clamp: float | None) -> Tensor:
+        x = x * scale.to(x.dtype)[:, :, None, None]
+        x = F.conv2d(x, self.weight.to(x.dtype), self.bias.to(x.dtype)).float()
+        return x if clamp is None else x.clamp(-clamp, clamp)
+
+
+class Block(nn.Module):
+    """All layers of one resolution, named as in the official release."""
+
+    def __init__(self, num_in: int, widths: Sequence[int], *, w_dim: int, resolution: int, num_channels: int, kernel):
+        super().__init__()
+        if resolution == 4:
+            self.const = nn.Parameter(torch.randn(num_in, 4, 4))
+        else:
+            up = StyledConvolution(num_in, widths[0], w_dim=w_dim, resolution=resolution, up=True)
+            self.conv0 = up
+        last_in = num_in if resolution == 4 else widths[0]
+        self.conv1 = StyledConvolution(
+            last_in, widths[-1], w_dim=w_dim, resolution=resolution, up=False, kernel=kernel
+        )
+        self.torgb = ToRGB(widths[-1], num_channels, w_dim=w_dim)
+
+
+class Synthesis(nn.Module):
+    """Style(s) to image; the image is the sum of every resolution's RGB output."""
+
+    def __init__(self, *, resolution: int, widths: Sequence[int], w_dim: int, num_channels: int, clamp, kernels):
+        super().__init__()
+        self.resolutions = block_resolutions(resolution)
+        self.num_styles = 2 * len(self.resolutions)
+        self.clamp = clamp
+        for index, r in enumerate(self.resolutions):
+            outputs = widths[2 * index + 1 : 2 * index + 2] if r == 4 else widths[2 * index : 2 * index + 2]
+            num_in = widths[0] if r == 4 else widths[2 * index - 1]
+            block = Block(
+                num_in, outputs, w_dim=w_dim, resolution=r, num_channels=num_channels, kernel=kernels[index]
+            )
+            self.add_module(f"b{r}", block)
+
+    def forward(
+        self, style: Tensor, *, noise: Noise = "const", return_features: Sequence[int] = ()
+    ) -> Tensor | tuple[Tensor, dict[int, Tensor]]:
+        """Draw images [n, c, h, w] from styles [n, w_dim] or one per layer [n, num_styles, w_dim].
+
+        return_features: resolutions whose block output [n, c, r, r] is returned beside the image.
+        """
+        if noise not in ("random", "const", "none"):
+            raise UserError(f"noise={noise!r}: must be 'random', 'const' or 'none'")
+        if style.ndim == 2:
+            style = style[:, None].expand(-1, self.num_styles, -1)
+        if style.shape[1] != self.num_styles:
+            raise UserError(f"style: shape {tuple(style.shape)}, expected [n, {self.num_styles}, w_dim]")
+        blocks = [self.get_submodule(f"b{r}") for r in self.resolutions]
+        const = blocks[0].const
+        dtype = compute_dtype(const)
+        # Modulation stays in float32 under 16-bit training: demodulation sums thousands of squares.
+        with torch.autocast(style.device.type, enabled=False):
+            modulations = [self._modulations(block, style.float(), index) for index, block in enumerate(blocks)]
+        x = const.to(dtype)[None].expand(style.shape[0], -1, -1, -1).contiguous(memory_format=torch.channels_last)
+        image: Tensor | None = None
+        features = {}
+        for r, block, modulation in zip(self.resolutions, blocks, modulations, strict=True):
+            if r > 4:
+                x = block.conv0(x, *modulation["conv0"], noise, self.clamp)
+            x = block.conv1(x, *modulation["conv1"], noise, self.clamp)
+            drawn = block.torgb(x, modulation["torgb"], self.clamp)
+            image = drawn if image is None else upsample(image) + drawn
+            if r in return_features:
+                features[r] = x
+        assert image is not None
+        return (image, features) if return_features else image
+
+    @staticmethod
+    def _modulations(block: nn.Module, style: Tensor, index: int) -> dict[str, Any]:
+        first = 2 * index - 1  # w index of conv0; conv1 and ToRGB follow (ToRGB shares the next block's first)
+        found = {"conv1": block.conv1.modulation(style[:, first + 1]), "torgb": block.torgb.modulation(style[:, first + 2])}
+        if index:
+            found["conv0"] = block.conv0.modulation(style[:, first])
+        return found
+
+
+class Generator(Network):
+    """Latent [n, z_dim] to image [n, num_channels, resolution, resolution], nominally in [-1, 1].
+
+    widths: channels of the constant and of each styled convolution's output, 2 log2(resolution) - 2 numbers;
+        None takes `standard_widths(resolution, channel_base, channel_max)`.
+    clamp: limit of activations as in the 16-bit official networks (256), None for none.
+    kernels: kernel size of the second convolution of each block (1 in StyleKD's heterogeneous student).
+    """
+
+    def __init__(
+        self,
+        *,
+        resolution: int,
+        widths: Sequence[int] | None = None,
+        channel_base: int = 32768,
+        channel_max: int = 512,
+        z_dim: int = 512,
+        w_dim: int = 512,
+        mapping_depth: int = 8,
+        num_classes: int = 0,
+        num_channels: int = 3,
+        clamp: float | None = None,
+        kernels: Sequence[int] | None = None,
+    ):
+        super().__init__()
+        widths = list(widths) if widths is not None else standard_widths(resolution, channel_base, channel_max)
+        blocks = block_resolutions(resolution)
+        if len(widths) != 2 * len(blocks) or min(widths) < 1:
+            raise UserError(f"widths={widths}: expected {2 * len(blocks)} positive numbers at resolution {resolution}")
+        self._arguments = dict(
+            resolution=resolution,
+            widths=widths,
+            z_dim=z_dim,
+            w_dim=w_dim,
+            mapping_depth=mapping_depth,
+            num_classes=num_classes,
+            num_channels=num_channels,
+            clamp=clamp,
+            kernels=list(kernels) if kernels is not None else [3] * len(blocks),
+        )
+        self.resolution, self.num_channels, self.z_dim, self.num_classes = resolution, num_channels, z_dim, num_classes
+        self.mapping = MappingNetwork(z_dim=z_dim, w_dim=w_dim, num_classes=num_classes, depth=mapping_depth)
+        self.synthesis = Synthesis(
+            resolution=resolution,
+            widths=widths,
+            w_dim=w_dim,
+            num_channels=num_channels,
+            clamp=clamp,
+            kernels=self._arguments["kernels"],
+        )
+        self.to(memory_format=torch.channels_last)
+
+    def forward(
+        self, latent: Tensor, *, noise: Noise = "const", truncation: float = 1.0, label: Tensor | None = None
+    ) -> Tensor:
+        return self.synthesis(self.mapping(latent, label, truncation=truncation), noise=noise)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        return dict(self._arguments)
+
+    def layers(self) -> list[tuple[str, StyledConvolution]]:
+        """The styled convolutions in the order of the data, with their names in the state dict."""
+        found = [(name, m) for name, m in self.named_modules() if isinstance(m, StyledConvolution)]
+        return found
+
+    def channel_groups(self) -> tuple[ChannelGroup, ...]:
+        """One group per entry of `widths`: the constant, then each styled convolution's output."""
+        layers = self.layers()
+        producers = [[Axis("synthesis.b4.const", 0)]]
+        producers += [[Axis(f"{name}.weight", 0, "output"), Axis(f"{name}.bias", 0)] for name, _ in layers]
+        names = ["const"] + [name.removeprefix("synthesis.") for name, _ in layers]
+        groups = []
+        for index, (name, axes) in enumerate(zip(names, producers, strict=True)):
+            if index < len(layers):
+                axes = axes + _reading_axes(layers[index][0], fan_in=False)
+            if name.endswith("conv1"):
+                axes = axes + _reading_axes(f"synthesis.{name.removesuffix('conv1')}torgb", fan_in=True)
+            groups.append(ChannelGroup(name, self._arguments["widths"][index], tuple(axes)))
+        return tuple(groups)
+
+    def resized(self, sizes: Mapping[str, int]) -> Self:
+        widths = [sizes.get(group.name, group.size) for group in self.channel_groups()]
+        return type(self)(**{**self._arguments, "widths": widths})
+
+    def macs(self) -> int:
+        """Multiply-accumulates of one image.
+
+        Source: Liu et al., "Content-Aware GAN Compression", 2021, released counter: up-sampling convolutions at
+        their input resolution; ToRGB, mapping and style affines counted; blur, noise, bias, demodulation not.
+        """
+        total = 0
+        for name, module in self.named_modules():
+            if isinstance(module, StyledConvolution):
+                total += module.weight.numel() * (module.resolution // (2 if module.up else 1)) ** 2
+            elif isinstance(module, ToRGB):
+                total += module.weight.numel() * int(name.split(".b")[1].split(".")[0]) ** 2
+            elif isinstance(module, EqualLinear):
+                total += module.weight.numel()
+        return total
+
+
+def _reading_axes(layer: str, *, fan_in: bool) -> list[Axis]:
+    weight = Axis(f"{layer}.weight", 1, "input", fan_in=fan_in)
+    return [weight, Axis(f"{layer}.affine.weight", 0), Axis(f"{layer}.affine.bias", 0)]
+
+
+class EqualConvolution(nn.Module):
+    """Convolution with run-time gain 1 / sqrt(fan-in) times `gain`; halves the size after the low-pass if `down`."""
+
+    def __init__(self, num_in: int, num_out: int, kernel: int, *, bias: bool = True, down: bool = False):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(num_out, num_in, kernel, kernel))
+        self.bias = nn.Parameter(torch.zeros(num_out)) if bias else None
+        self.down = down
+
+    def forward(self, x: Tensor, gain: float = 1.0) -> Tensor:
+        kernel = self.weight.shape[-1]
+        weight = (self.weight * (gain / math.sqrt(self.weight[0].numel()))).to(x.dtype)
+        bias = None if self.bias is None else (self.bias * gain).to(x.dtype)
+        if not self.down:
+            return F.conv2d(x, weight, bias, padding=kernel // 2)
+        if kernel == 1:
+            return F.conv2d(blur(x, padding=1, stride=2), weight, bias)
+        return F.conv2d(blur(x, padding=2), weight, bias, stride=2)
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions and a 1x1 skip, halving the size; the first block also reads the image."""
+
+    def __init__(self, num_in: int, num_out: int, *, num_channels: int | None):
+        super().__init__()
+        if num_channels is not None:
+            self.fromrgb = EqualConvolution(num_channels, num_in, 1)
+        self.has_input = num_channels is not None
+        self.conv0 = EqualConvolution(num_in, num_in, 3)
+        self.conv1 = EqualConvolution(num_in, num_out, 3, down=True)
+        self.skip = EqualConvolution(num_in, num_out, 1, bias=False, down=True)
+
+    def forward(self, x: Tensor, clamp: float | None) -> Tensor:
+        if self.has_input:
+            x = activated(self.fromrgb(x, GAIN), clamp)
+        # Both branches carry sqrt(1/2): with the activation's sqrt(2) that leaves gain 1 on the main branch.
+        skip = self.skip(x, math.sqrt(0.5))
+        x = activated(self.conv0(x, GAIN), clamp)
+        return activated(self.conv1(x), clamp, gain=math.sqrt(0.5)) + skip
+
+
+def activated(x: Tensor, clamp: float | None, gain: float = 1.0) -> Tensor:
+    """Leaky ReLU of a tensor whose gain is already in its weights; clamped at `clamp` * sqrt(2) * gain."""
+    x = F.leaky_relu(x, SLOPE, inplace=True)
+    return x if clamp is None else x.clamp(-clamp * GAIN * gain, clamp * GAIN * gain)
+
+
+def minibatch_deviation(x: Tensor, group_size: int) -> Tensor:
+    """Append one channel: the standard deviation over groups of images, averaged over channels and pixels.
+
+    Image i belongs to group i mod (n / size). Differs: where `group_size` does not divide n, the largest divisor
+    of n below it is taken instead of an error.
+    """
+    n, c, h, w = x.shape
+    size = next(g for g in range(min(group_size, n), 0, -1) if n % g == 0)
+    grouped = x.float().reshape(size, -1, c, h, w)
+    deviation = (grouped.var(dim=0, unbiased=False) + 1e-8).sqrt().mean(dim=(1, 2, 3))
+    channel = deviation.repeat(size).reshape(n, 1, 1, 1).expand(n, 1, h, w).to(x.dtype)
+    return torch.cat([x, channel], dim=1)
+
+
+class Epilogue(nn.Module):
+    """4x4 features to logits [n], or to `num_out` features for projection on a class embedding."""
+
+    def __init__(self, num_in: int, *, num_out: int, group_size: int):
+        super().__init__()
+        self.group_size = group_size
+        self.conv = EqualConvolution(num_in + 1, num_in, 3)
+        self.fc = EqualLinear(num_in * 16, num_in)
+        self.out = EqualLinear(num_in, num_out)
+
+    def forward(self, x: Tensor, clamp: float | None) -> Tensor:
+        x = activated(self.conv(minibatch_deviation(x, self.group_size), GAIN), clamp)
+        x = F.leaky_relu(self.fc(x.flatten(1)), SLOPE) * GAIN
+        return self.out(x)
+
+
+class Discriminator(Network):
+    """Image [n, num_channels, resolution, resolution] in [-1, 1] to logits [n]; high means real.
+
+    widths: channels at each resolution, largest first, down to 4; None takes the standard ones.
+    """
+
+    def __init__(
+        self,
+        *,
+        resolution: int,
+        widths: Sequence[int] | None = None,
+        channel_base: int = 32768,
+        channel_max: int = 512,
+        num_classes: int = 0,
+        num_channels: int = 3,
+        group_size: int = 4,
+        clamp: float | None = None,
+        mapping_depth: int = 8,
+    ):
+        super().__init__()
+        self.resolutions = block_resolutions(resolution)[::-1]
+        if widths is None:
+            widths = standard_widths(resolution, channel_base, channel_max)[::-2]
+        widths = list(widths)
+        if len(widths) != len(self.resolutions) or min(widths) < 1:
+            raise UserError(f"widths={widths}: expected {len(self.resolutions)} positive numbers")
+        self._arguments = dict(
+            resolution=resolution,
+            widths=widths,
+            num_classes=num_classes,
+            num_channels=num_channels,
+            group_size=group_size,
+            clamp=clamp,
+            mapping_depth=mapping_depth,
+        )
+        self.resolution, self.num_channels, self.num_classes, self.clamp = resolution, num_channels, num_classes, clamp
+        for index, r in enumerate(self.resolutions[:-1]):
+            channels = num_channels if index == 0 else None
+            self.add_module(f"b{r}", ResidualBlock(widths[index], widths[index + 1], num_channels=channels))
+        embedded = widths[-1] if num_classes else 0
+        if num_classes:
+            self.mapping = MappingNetwork(
+                z_dim=0, w_dim=embedded, num_classes=num_classes, depth=mapping_depth, track_average=False
+            )
+        self.b4 = Epilogue(widths[-1], num_out=embedded or 1, group_size=group_size)
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, image: Tensor, label: Tensor | None = None) -> Tensor:
+        expected = (self.num_channels, self.resolution, self.resolution)
+        if tuple(image.shape[1:]) != expected:
+            raise UserError(f"image: shape {tuple(image.shape)}, expected [n, {expected[0]}, {expected[1]}, {expected[2]}]")
+        dtype = compute_dtype(self.b4.conv.weight)
+        x = image.to(dtype).contiguous(memory_format=torch.channels_last)
+        for r in self.resolutions[:-1]:
+            x = self.get_submodule(f"b{r}")(x, self.clamp)
+        with torch.autocast(x.device.type, enabled=False):
+            x = self.b4(x.float(), self.clamp)
+            if self.num_classes:
+                embedding = self.mapping(None, label)
+                x = (x * embedding).sum(dim=1, keepdim=True) / math.sqrt(embedding.shape[1])
+        return x.squeeze(1)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        return dict(self._arguments)
+
+    def channel_groups(self) -> tuple[ChannelGroup, ...]:
+        """None: a student is judged by a discriminator of full width."""
+        return ()
+
+    def resized(self, sizes: Mapping[str, int]) -> Self:
+        if sizes:
+            raise UserError(f"discriminator: no channel groups, so none of {sorted(sizes)} can be resized")
+        return type(self)(**self._arguments)
+
+    def macs(self) -> int:
+        """Multiply-accumulates of one image: convolutions at their output resolution, linear layers; no blur."""
+        total = 0
+        for index, r in enumerate(self.resolutions[:-1]):
+            block = self.get_submodule(f"b{r}")
+            total += block.conv0.weight.numel() * r**2
+            total += (block.conv1.weight.numel() + block.skip.weight.numel()) * (r // 2) ** 2
+            total += block.fromrgb.weight.numel() * r**2 if index == 0 else 0
+        linear = sum(m.weight.numel() for m in self.modules() if isinstance(m, EqualLinear))
+        return total + self.b4.conv.weight.numel() * 16 + linear

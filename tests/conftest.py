@@ -1,0 +1,14 @@
+"""Shapes written in signatures are checked while tests run; a normal run does not pay for it."""
+
+import pytest
+import torch
+from jaxtyping import install_import_hook
+
+CHECKED = ["functional", "pruning", "losses", "metrics", "embeddings"]
+install_import_hook([f"limbeck.{name}" for name in CHECKED], "beartype.beartype")
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    """Every test starts from the same random state and a small number of threads."""
+    torch.manual_seed(0)
