@@ -1,0 +1,55 @@
+"""Compress generative models: prune, refine, distil, evaluate, export.
+
+The names below are the Python interface; each is imported when first used, so `import limbeck` stays light and needs
+neither Hydra nor Lightning.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from limbeck import functional, initializers
+    from limbeck.errors import CheckpointError, UserError
+    from limbeck.evaluation.sampling import sample
+    from limbeck.importers.checkpoint import load
+    from limbeck.model import Model, Pair, save
+    from limbeck.profiling import profile
+    from limbeck.pruning.pruner import prune
+
+__all__ = [
+    "CheckpointError",
+    "Model",
+    "Pair",
+    "UserError",
+    "functional",
+    "initializers",
+    "load",
+    "profile",
+    "prune",
+    "sample",
+    "save",
+]
+
+_HOMES = {
+    "CheckpointError": "limbeck.errors",
+    "Model": "limbeck.model",
+    "Pair": "limbeck.model",
+    "UserError": "limbeck.errors",
+    "load": "limbeck.importers.checkpoint",
+    "profile": "limbeck.profiling",
+    "prune": "limbeck.pruning.pruner",
+    "sample": "limbeck.evaluation.sampling",
+    "save": "limbeck.model",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("functional", "initializers"):
+        return importlib.import_module(f"limbeck.{name}")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'limbeck' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

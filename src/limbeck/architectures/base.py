@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
-from torch import nn
+from torch import Tensor, nn
 
 Role = Literal["output", "input", "other"]
 
@@ -21,8 +21,8 @@ class Axis:
     Channel c occupies the entries `offset + c * repeat` up to `offset + (c + 1) * repeat` of that axis.
 
     parameter: dotted name in the network's state dict.
-    role: "output" for weights that produce the channels, "input" for weights that read them, "other" for
-        biases, style affines and constants.
+    role: "output" for weights that produce the channels (a learned constant too), "input" for weights that read
+        them, "other" for biases and style affines.
     fan_in: the run-time gain of this weight is 1 / sqrt(size of this axis times its kernel), so slicing
         changes its effect by sqrt(size / kept).
     """
@@ -49,6 +49,26 @@ class ChannelGroup:
     norm_groups: int = 1
 
 
+def channel_slice(axis: Axis, size: int) -> slice:
+    """The entries of the axis that belong to a group of `size` channels."""
+    return slice(axis.offset, axis.offset + size * axis.repeat)
+
+
+@dataclass(frozen=True)
+class Refinable:
+    """Which entries of the state dict a refinement of trained weights (singular value scaling) works on.
+
+    weights: convolution and linear weights, read as matrices of dimension 0 by the rest.
+    biases: their biases.
+    norm_weights, norm_biases: affine parameters of normalization layers.
+    """
+
+    weights: tuple[str, ...] = ()
+    biases: tuple[str, ...] = ()
+    norm_weights: tuple[str, ...] = ()
+    norm_biases: tuple[str, ...] = ()
+
+
 class Network(nn.Module, ABC):
     """A generator, denoiser or discriminator that can be written to a file and built again from it."""
 
@@ -68,3 +88,11 @@ class Network(nn.Module, ABC):
     @abstractmethod
     def macs(self) -> int:
         """Multiply-accumulates of one forward pass of one image, by the rule the docstring names."""
+
+    @abstractmethod
+    def refinable(self) -> Refinable:
+        """The parameters that a refinement after pruning works on; nothing else is touched."""
+
+    @abstractmethod
+    def example_inputs(self, num_images: int = 1) -> dict[str, Tensor]:
+        """Keyword arguments of one forward pass, zeros where values do not matter; for timing and export."""

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limbeck.architectures.base import Axis, ChannelGroup, Network
+from limbeck.architectures.base import Axis, ChannelGroup, Network, Refinable
 from limbeck.errors import UserError
 from limbeck.functional.resampling import blur, upsample, upsampling_convolution
 
@@ -181,9 +181,7 @@ class Block(nn.Module):
             up = StyledConvolution(num_in, widths[0], w_dim=w_dim, resolution=resolution, up=True)
             self.conv0 = up
         last_in = num_in if resolution == 4 else widths[0]
-        self.conv1 = StyledConvolution(
-            last_in, widths[-1], w_dim=w_dim, resolution=resolution, up=False, kernel=kernel
-        )
+        self.conv1 = StyledConvolution(last_in, widths[-1], w_dim=w_dim, resolution=resolution, up=False, kernel=kernel)
         self.torgb = ToRGB(widths[-1], num_channels, w_dim=w_dim)
 
 
@@ -198,9 +196,7 @@ class Synthesis(nn.Module):
         for index, r in enumerate(self.resolutions):
             outputs = widths[2 * index + 1 : 2 * index + 2] if r == 4 else widths[2 * index : 2 * index + 2]
             num_in = widths[0] if r == 4 else widths[2 * index - 1]
-            block = Block(
-                num_in, outputs, w_dim=w_dim, resolution=r, num_channels=num_channels, kernel=kernels[index]
-            )
+            block = Block(num_in, outputs, w_dim=w_dim, resolution=r, num_channels=num_channels, kernel=kernels[index])
             self.add_module(f"b{r}", block)
 
     def forward(
@@ -239,7 +235,10 @@ class Synthesis(nn.Module):
     @staticmethod
     def _modulations(block: nn.Module, style: Tensor, index: int) -> dict[str, Any]:
         first = 2 * index - 1  # w index of conv0; conv1 and ToRGB follow (ToRGB shares the next block's first)
-        found = {"conv1": block.conv1.modulation(style[:, first + 1]), "torgb": block.torgb.modulation(style[:, first + 2])}
+        found = {
+            "conv1": block.conv1.modulation(style[:, first + 1]),
+            "torgb": block.torgb.modulation(style[:, first + 2]),
+        }
         if index:
             found["conv0"] = block.conv0.modulation(style[:, first])
         return found
@@ -274,17 +273,17 @@ class Generator(Network):
         blocks = block_resolutions(resolution)
         if len(widths) != 2 * len(blocks) or min(widths) < 1:
             raise UserError(f"widths={widths}: expected {2 * len(blocks)} positive numbers at resolution {resolution}")
-        self._arguments = dict(
-            resolution=resolution,
-            widths=widths,
-            z_dim=z_dim,
-            w_dim=w_dim,
-            mapping_depth=mapping_depth,
-            num_classes=num_classes,
-            num_channels=num_channels,
-            clamp=clamp,
-            kernels=list(kernels) if kernels is not None else [3] * len(blocks),
-        )
+        self._arguments = {
+            "resolution": resolution,
+            "widths": widths,
+            "z_dim": z_dim,
+            "w_dim": w_dim,
+            "mapping_depth": mapping_depth,
+            "num_classes": num_classes,
+            "num_channels": num_channels,
+            "clamp": clamp,
+            "kernels": list(kernels) if kernels is not None else [3] * len(blocks),
+        }
         self.resolution, self.num_channels, self.z_dim, self.num_classes = resolution, num_channels, z_dim, num_classes
         self.mapping = MappingNetwork(z_dim=z_dim, w_dim=w_dim, num_classes=num_classes, depth=mapping_depth)
         self.synthesis = Synthesis(
@@ -314,7 +313,7 @@ class Generator(Network):
     def channel_groups(self) -> tuple[ChannelGroup, ...]:
         """One group per entry of `widths`: the constant, then each styled convolution's output."""
         layers = self.layers()
-        producers = [[Axis("synthesis.b4.const", 0)]]
+        producers = [[Axis("synthesis.b4.const", 0, "output")]]
         producers += [[Axis(f"{name}.weight", 0, "output"), Axis(f"{name}.bias", 0)] for name, _ in layers]
         names = ["const"] + [name.removeprefix("synthesis.") for name, _ in layers]
         groups = []
@@ -345,6 +344,19 @@ class Generator(Network):
             elif isinstance(module, EqualLinear):
                 total += module.weight.numel()
         return total
+
+    def refinable(self) -> Refinable:
+        """Convolutions, ToRGB and their style affines; not the constant, the noise strengths or the mapping network."""
+        layers = [name for name, m in self.named_modules() if isinstance(m, (StyledConvolution, ToRGB))]
+        names = [name for layer in layers for name in (layer, f"{layer}.affine")]
+        return Refinable(tuple(f"{name}.weight" for name in names), tuple(f"{name}.bias" for name in names))
+
+    def example_inputs(self, num_images: int = 1) -> dict[str, Tensor]:
+        device = self.synthesis.b4.const.device
+        inputs = {"latent": torch.zeros(num_images, self.z_dim, device=device)}
+        if self.num_classes:
+            inputs["label"] = torch.zeros(num_images, dtype=torch.long, device=device)
+        return inputs
 
 
 def _reading_axes(layer: str, *, fan_in: bool) -> list[Axis]:
@@ -455,15 +467,15 @@ class Discriminator(Network):
         widths = list(widths)
         if len(widths) != len(self.resolutions) or min(widths) < 1:
             raise UserError(f"widths={widths}: expected {len(self.resolutions)} positive numbers")
-        self._arguments = dict(
-            resolution=resolution,
-            widths=widths,
-            num_classes=num_classes,
-            num_channels=num_channels,
-            group_size=group_size,
-            clamp=clamp,
-            mapping_depth=mapping_depth,
-        )
+        self._arguments = {
+            "resolution": resolution,
+            "widths": widths,
+            "num_classes": num_classes,
+            "num_channels": num_channels,
+            "group_size": group_size,
+            "clamp": clamp,
+            "mapping_depth": mapping_depth,
+        }
         self.resolution, self.num_channels, self.num_classes, self.clamp = resolution, num_channels, num_classes, clamp
         for index, r in enumerate(self.resolutions[:-1]):
             channels = num_channels if index == 0 else None
@@ -479,7 +491,7 @@ class Discriminator(Network):
     def forward(self, image: Tensor, label: Tensor | None = None) -> Tensor:
         expected = (self.num_channels, self.resolution, self.resolution)
         if tuple(image.shape[1:]) != expected:
-            raise UserError(f"image: shape {tuple(image.shape)}, expected [n, {expected[0]}, {expected[1]}, {expected[2]}]")
+            raise UserError(f"image: shape {tuple(image.shape)}, expected (n, *{expected})")
         dtype = compute_dtype(self.b4.conv.weight)
         x = image.to(dtype).contiguous(memory_format=torch.channels_last)
         for r in self.resolutions[:-1]:
@@ -503,6 +515,18 @@ class Discriminator(Network):
         if sizes:
             raise UserError(f"discriminator: no channel groups, so none of {sorted(sizes)} can be resized")
         return type(self)(**self._arguments)
+
+    def refinable(self) -> Refinable:
+        """None: the discriminator is trained afresh or kept, never refined."""
+        return Refinable()
+
+    def example_inputs(self, num_images: int = 1) -> dict[str, Tensor]:
+        device = self.b4.conv.weight.device
+        shape = (num_images, self.num_channels, self.resolution, self.resolution)
+        inputs = {"image": torch.zeros(shape, device=device)}
+        if self.num_classes:
+            inputs["label"] = torch.zeros(num_images, dtype=torch.long, device=device)
+        return inputs
 
     def macs(self) -> int:
         """Multiply-accumulates of one image: convolutions at their output resolution, linear layers; no blur."""

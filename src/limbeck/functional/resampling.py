@@ -3,7 +3,6 @@
 Source: Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", 2020.
 """
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor

@@ -1,0 +1,45 @@
+"""Objects from the YAML files in conf/ for Python callers: the same files that the commands use, without Hydra."""
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from limbeck.errors import UserError
+
+CONF = Path(__file__).parents[2] / "conf"
+
+
+def configured(group: str, name: str, **changes: Any) -> Any:
+    """The object that conf/<group>/<name>.yaml describes, with some of its keys replaced.
+
+    Raises: UserError if there is no such file, or it has no such key.
+    """
+    file = CONF / group / f"{name}.yaml"
+    if not file.is_file():
+        allowed = sorted(path.stem for path in file.parent.glob("*.yaml"))
+        raise UserError(
+            f"{group}={name}: unknown; allowed: {', '.join(allowed) or 'none, ' + str(CONF) + ' is missing'}"
+        )
+    node = OmegaConf.load(file)
+    unknown = sorted(set(changes) - set(node))
+    if unknown:
+        raise UserError(
+            f"{group}.{unknown[0]}: unknown for {group}={name}; allowed: {', '.join(sorted(map(str, node)))}"
+        )
+    described = OmegaConf.to_container(OmegaConf.create({group: node, "seed": 0}), resolve=True)
+    return _built(described[group] | changes)  # type: ignore[index, call-overload]
+
+
+def _built(node: Any) -> Any:
+    """Build every mapping that has a `_target_`, innermost first."""
+    if isinstance(node, list):
+        return [_built(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    values = {key: _built(value) for key, value in node.items() if key != "_target_"}
+    if "_target_" not in node:
+        return values
+    module, _, attribute = node["_target_"].rpartition(".")
+    return getattr(importlib.import_module(module), attribute)(**values)

@@ -1,0 +1,1 @@
+"""Where teachers come from: files of any supported layout, or fresh networks."""

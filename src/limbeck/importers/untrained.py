@@ -1,0 +1,33 @@
+"""A teacher of random weights: for training one from scratch, and for trying a run's shape without any file."""
+
+from collections.abc import Callable
+
+import torch
+
+from limbeck.architectures.base import Network
+from limbeck.model import Model
+
+
+class Untrained:
+    """Builds the networks when called, the same ones for the same seed.
+
+    generator, discriminator: constructors without arguments (`_partial_: true` in YAML); the second may be None.
+    """
+
+    def __init__(
+        self,
+        generator: Callable[[], Network],
+        discriminator: Callable[[], Network] | None = None,
+        *,
+        seed: int = 0,
+    ):
+        self.generator = generator
+        self.discriminator = discriminator
+        self.seed = seed
+
+    def __call__(self) -> Model:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            generator = self.generator().eval()
+            discriminator = self.discriminator().eval() if self.discriminator is not None else None
+        return Model(generator, discriminator).after("import", importer="untrained", seed=self.seed)
