@@ -54,6 +54,7 @@ def save(model: Model, path: str | Path, dtype: torch.dtype | None = None) -> Pa
     """Write a model as safetensors, aside and renamed; `dtype` stores floating-point weights narrower."""
     networks = {"generator": model.generator, "discriminator": model.discriminator}
     header = {
+        "format": FORMAT,
         "networks": {
             role: {"class": f"{type(net).__module__}.{type(net).__name__}", "arguments": net.arguments}
             for role, net in networks.items()
@@ -68,7 +69,8 @@ def save(model: Model, path: str | Path, dtype: torch.dtype | None = None) -> Pa
         if net is not None
         for name, value in net.state_dict().items()
     }
-    metadata = {"format": FORMAT, "limbeck": json.dumps(header, sort_keys=True)}
+    # One entry only: safetensors writes several in random order, and equal models shall be equal files.
+    metadata = {"limbeck": json.dumps(header, sort_keys=True)}
     with written_aside(path) as aside:
         safetensors.torch.save_file(tensors, aside, metadata=metadata)
     return Path(path)
@@ -83,20 +85,21 @@ def load_native(path: str | Path) -> Model:
         raise CheckpointError(f"model file not found: {path}")
     try:
         with safetensors.safe_open(str(path), framework="pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") != FORMAT:
-                raise CheckpointError(f"{path}: not a {FORMAT} file (format: {metadata.get('format', 'none stated')})")
-            header = json.loads(metadata["limbeck"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except (safetensors.SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
+            header = json.loads((file.metadata() or {}).get("limbeck", "{}"))
+            if header.get("format") != FORMAT:
+                raise CheckpointError(f"{path}: not a {FORMAT} file (format: {header.get('format', 'none stated')})")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+        networks = {role: _rebuilt(path, role, entry, tensors) for role, entry in header["networks"].items()}
+        return Model(
+            generator=networks["generator"],
+            discriminator=networks.get("discriminator"),
+            history=tuple(header["history"]),
+            terms=header["terms"],
+        )
+    except (safetensors.SafetensorError, OSError, json.JSONDecodeError) as error:
         raise CheckpointError(f"{path}: unreadable safetensors file ({_one_line(error)})") from error
-    networks = {role: _rebuilt(path, role, entry, tensors) for role, entry in header["networks"].items()}
-    return Model(
-        generator=networks["generator"],
-        discriminator=networks.get("discriminator"),
-        history=tuple(header["history"]),
-        terms=header["terms"],
-    )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path}: damaged header ({type(error).__name__}: {_one_line(error)})") from error
 
 
 def _rebuilt(path: str | Path, role: str, entry: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Network:
@@ -104,17 +107,45 @@ def _rebuilt(path: str | Path, role: str, entry: dict[str, Any], tensors: dict[s
     if not module.startswith(ARCHITECTURES):
         raise CheckpointError(f"{path}: refused class {entry['class']!r}; only {ARCHITECTURES}* is built from a file")
     try:
-        network = getattr(importlib.import_module(module), name)(**entry["arguments"])
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        network_class = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
         raise CheckpointError(f"{path}: cannot build {entry['class']} ({_one_line(error)})") from error
-    if not isinstance(network, Network):
-        raise CheckpointError(f"{path}: {entry['class']} is not a network of limbeck.architectures")
+    if not isinstance(network_class, type) or not issubclass(network_class, Network):
+        raise CheckpointError(f"{path}: refused class {entry['class']!r}; it is not a network")
     prefix = f"{role}."
-    state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+    state = {key.removeprefix(prefix): tensors.pop(key) for key in list(tensors) if key.startswith(prefix)}
+    return filled(network_class, entry["arguments"], state, where=f"{path}: {role}")
+
+
+def filled(
+    network_class: type[Network], arguments: Mapping[str, Any], state: dict[str, torch.Tensor], *, where: str
+) -> Network:
+    """A network in eval mode that holds the given tensors; `state` is emptied on the way, to keep memory low.
+
+    Shapes are compared before any memory is taken, so a file cannot ask for more than it contains.
+
+    where: opens every error message.
+    Raises: CheckpointError naming the first tensor that is missing, left over, misshaped, or not a finite number.
+    """
     try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        raise CheckpointError(f"{path}: {role} does not fit its header ({_one_line(error)})") from error
+        with torch.device("meta"):
+            network = network_class(**arguments)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{where}: cannot build {network_class.__name__} ({_one_line(error)})") from error
+    expected = network.state_dict()
+    for name in (*expected, *state):
+        if name not in state or name not in expected:
+            problem = "is missing" if name in expected else f"does not belong to a {network_class.__name__}"
+            raise CheckpointError(f"{where}: tensor {name!r} {problem}")
+        if state[name].shape != expected[name].shape:
+            found, wanted = tuple(state[name].shape), tuple(expected[name].shape)
+            raise CheckpointError(f"{where}: tensor {name!r} has shape {found}, expected {wanted}")
+        if state[name].is_floating_point() and not state[name].isfinite().all():
+            raise CheckpointError(f"{where}: tensor {name!r} holds NaN or infinity")
+    for name, meta in expected.items():
+        # Copied into the network's own type and memory format.
+        expected[name] = torch.empty_like(meta, device="cpu").copy_(state.pop(name))
+    network.load_state_dict(expected, assign=True)
     return network.eval()
 
 

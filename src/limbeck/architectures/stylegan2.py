@@ -83,7 +83,7 @@ class MappingNetwork(nn.Module):
             self.register_buffer("w_avg", torch.zeros(w_dim))
 
     def forward(self, latent: Tensor | None, label: Tensor | None = None, *, truncation: float = 1.0) -> Tensor:
-        with torch.autocast(self.get_submodule("fc0").weight.device.type, enabled=False):
+        with torch.autocast(next(self.parameters()).device.type, enabled=False):
             parts = []
             if latent is not None and self.z_dim:
                 if latent.ndim != 2 or latent.shape[1] != self.z_dim:
@@ -132,7 +132,7 @@ class StyledConvolution(nn.Module):
     def modulation(self, style: Tensor) -> tuple[Tensor, Tensor]:
         """Input scale [n, i] and output factor [n, o], in float32."""
         scale = self.affine(style)
-        return scale, demodulation(self.weight.float(), scale)
+        return scale, demodulation(self.weight.to(scale.dtype), scale)
 
     def forward(self, x: Tensor, scale: Tensor, factor: Tensor, noise: Noise, clamp: float | None) -> Tensor:
         weight = self.weight.to(x.dtype)
@@ -213,7 +213,7 @@ class Synthesis(nn.Module):
         if style.shape[1] != self.num_styles:
             raise UserError(f"style: shape {tuple(style.shape)}, expected [n, {self.num_styles}, w_dim]")
         blocks = [self.get_submodule(f"b{r}") for r in self.resolutions]
-        const = blocks[0].const
+        const = blocks[0].get_parameter("const")
         dtype = compute_dtype(const)
         # Modulation stays in float32 under 16-bit training: demodulation sums thousands of squares.
         with torch.autocast(style.device.type, enabled=False):
@@ -273,7 +273,7 @@ class Generator(Network):
         blocks = block_resolutions(resolution)
         if len(widths) != 2 * len(blocks) or min(widths) < 1:
             raise UserError(f"widths={widths}: expected {2 * len(blocks)} positive numbers at resolution {resolution}")
-        self._arguments = {
+        self._arguments: dict[str, Any] = {
             "resolution": resolution,
             "widths": widths,
             "z_dim": z_dim,
@@ -294,7 +294,7 @@ class Generator(Network):
             clamp=clamp,
             kernels=self._arguments["kernels"],
         )
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(
         self, latent: Tensor, *, noise: Noise = "const", truncation: float = 1.0, label: Tensor | None = None
@@ -352,7 +352,7 @@ class Generator(Network):
         return Refinable(tuple(f"{name}.weight" for name in names), tuple(f"{name}.bias" for name in names))
 
     def example_inputs(self, num_images: int = 1) -> dict[str, Tensor]:
-        device = self.synthesis.b4.const.device
+        device = next(self.parameters()).device
         inputs = {"latent": torch.zeros(num_images, self.z_dim, device=device)}
         if self.num_classes:
             inputs["label"] = torch.zeros(num_images, dtype=torch.long, device=device)
@@ -467,7 +467,7 @@ class Discriminator(Network):
         widths = list(widths)
         if len(widths) != len(self.resolutions) or min(widths) < 1:
             raise UserError(f"widths={widths}: expected {len(self.resolutions)} positive numbers")
-        self._arguments = {
+        self._arguments: dict[str, Any] = {
             "resolution": resolution,
             "widths": widths,
             "num_classes": num_classes,
@@ -486,7 +486,7 @@ class Discriminator(Network):
                 z_dim=0, w_dim=embedded, num_classes=num_classes, depth=mapping_depth, track_average=False
             )
         self.b4 = Epilogue(widths[-1], num_out=embedded or 1, group_size=group_size)
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, image: Tensor, label: Tensor | None = None) -> Tensor:
         expected = (self.num_channels, self.resolution, self.resolution)
@@ -521,7 +521,7 @@ class Discriminator(Network):
         return Refinable()
 
     def example_inputs(self, num_images: int = 1) -> dict[str, Tensor]:
-        device = self.b4.conv.weight.device
+        device = next(self.parameters()).device
         shape = (num_images, self.num_channels, self.resolution, self.resolution)
         inputs = {"image": torch.zeros(shape, device=device)}
         if self.num_classes:

@@ -8,6 +8,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from fractions import Fraction
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -17,14 +18,14 @@ from limbeck.architectures.base import ChannelGroup, Network
 from limbeck.errors import UserError
 
 
-def checked_ratio(ratio: float, name: str = "pruning.ratio") -> float:
+def checked_ratio(ratio: Any, name: str = "pruning.ratio") -> float:
     """The ratio itself, if it is a number in [0, 1)."""
     if isinstance(ratio, bool) or not isinstance(ratio, (int, float)) or not 0 <= ratio < 1:
         raise UserError(f"{name}={ratio}: must be a number in [0, 1)")
     return ratio
 
 
-def kept_count(size: int, ratio: float) -> int:
+def kept_count(size: int, ratio: float | int) -> int:
     """Channels left of `size` after removing the share `ratio`: ceil((1 - ratio) * size).
 
     The ratio counts as the decimal number it is written as; binary rounding of 1 - ratio would cost or add a channel.
@@ -49,19 +50,19 @@ class Allocation(ABC):
     """How many channels each group keeps."""
 
     @abstractmethod
-    def __call__(self, network: Network, scores: Mapping[str, Tensor], ratio: float) -> dict[str, int]:
+    def __call__(self, network: Network, scores: Mapping[str, Tensor], ratio: float | int) -> dict[str, int]:
         """Channels kept per group name (before rounding), between 1 and the group's size."""
 
 
 class Uniform(Allocation):
     """The same share of every group, as in CAGAN, DCP-GAN, StyleKD and SVS."""
 
-    def __call__(self, network: Network, scores: Mapping[str, Tensor], ratio: float) -> dict[str, int]:  # noqa: ARG002
+    def __call__(self, network: Network, scores: Mapping[str, Tensor], ratio: float | int) -> dict[str, int]:  # noqa: ARG002
         return {group.name: kept_count(group.size, ratio) for group in network.channel_groups()}
 
 
 def allocated(
-    network: Network, scores: Mapping[str, Tensor], allocation: Allocation, *, ratio: float, round_to: int = 1
+    network: Network, scores: Mapping[str, Tensor], allocation: Allocation, *, ratio: Any, round_to: int = 1
 ) -> dict[str, Tensor]:
     """Kept indices of every group.
 

@@ -1,12 +1,14 @@
 """The pruning stage: score the student's channels, choose, slim. Also `limbeck.prune`, its short form."""
 
 import copy
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from limbeck.configured import configured
 from limbeck.model import Model, Pair
 from limbeck.pruning.allocation import Allocation, Uniform, allocated, checked_ratio
-from limbeck.pruning.criteria.base import Criterion
+from limbeck.pruning.criteria.base import Scores
 from limbeck.pruning.slimming import slim
 
 
@@ -21,9 +23,9 @@ class Pruner:
 
     def __init__(
         self,
-        criterion: Criterion | None,
+        criterion: Callable[[Model], Scores] | None,
         *,
-        ratio: float,
+        ratio: float | int,
         allocation: Allocation | None = None,
         round_to: int = 1,
         correct_gain: bool = False,
@@ -58,12 +60,12 @@ class Pruner:
         return replace(pair, student=student.after("prune", criterion=named(self.criterion), **facts))
 
 
-def named(criterion: Criterion) -> str:
-    """The name of a criterion's file, which is its public name ("l1", "dcp")."""
-    return type(criterion).__module__.rpartition(".")[2]
+def named(criterion: Callable[[Model], Scores]) -> str:
+    """The public name of a criterion: its file's ("l1", "dcp"), or a plain function's own."""
+    return getattr(criterion, "__name__", None) or type(criterion).__module__.rpartition(".")[2]
 
 
-def prune(model: Model, criterion: str | Criterion, ratio: float = 0.7, **options: object) -> Model:
+def prune(model: Model, criterion: str | Callable[[Model], Scores], ratio: float | int = 0.7, **options: Any) -> Model:
     """A model with a smaller generator.
 
     criterion: the name of a YAML in conf/pruning, or an object that maps a model to scores per group.

@@ -1,7 +1,5 @@
 """Magnitude: a channel is worth the absolute sum of the stored weights that read it, or of those that produce it."""
 
-from typing import Literal
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -27,7 +25,7 @@ class L1(Criterion):
     layers of every resolution count, not only the last one's.
     """
 
-    def __init__(self, *, role: Literal["input", "output"] = "input"):
+    def __init__(self, *, role: str = "input"):
         self.role = role
 
     def __call__(self, model: Model) -> Scores:

@@ -1,0 +1,160 @@
+"""Singular value scaling against its definition and its laws."""
+
+import numpy as np
+import pytest
+import torch
+
+import limbeck
+from limbeck.architectures.stylegan2 import Discriminator, Generator
+from limbeck.initializers.svs import refined, scaled_bias, scaled_weight
+from limbeck.model import Model
+
+
+def by_definition(weight):
+    """U diag(sqrt(s)) V^T in float64 with NumPy."""
+    left, values, right = np.linalg.svd(weight.reshape(len(weight), -1).double().numpy(), full_matrices=False)
+    return torch.from_numpy((left * np.sqrt(values)) @ right).reshape(weight.shape)
+
+
+def relative_error(own, exact):
+    return ((own.double() - exact).norm() / exact.norm()).item()
+
+
+def with_condition(rows, columns, kappa):
+    """A float32 matrix whose singular values fall evenly (in logarithm) from 1 to 1 / kappa."""
+    k = min(rows, columns)
+    left, _ = torch.linalg.qr(torch.randn(rows, k, dtype=torch.float64))
+    right, _ = torch.linalg.qr(torch.randn(columns, k, dtype=torch.float64))
+    values = torch.logspace(0, -np.log10(kappa), k, dtype=torch.float64)
+    return ((left * values) @ right.T).float()
+
+
+def test_diagonal_by_hand():
+    torch.testing.assert_close(
+        scaled_weight(torch.diag(torch.tensor([9.0, 4.0]))), torch.diag(torch.tensor([3.0, 2.0]))
+    )
+
+
+@pytest.mark.parametrize("shape", [(6, 4, 3, 3), (5, 20), (20, 5), (7, 7), (3, 40, 1, 1), (1, 9)])
+def test_laws(shape):
+    weight = torch.randn(shape)
+    scaled = scaled_weight(weight)
+    old, new = weight.flatten(1).double(), scaled.flatten(1).double()
+    values = torch.linalg.svdvals(old)
+    torch.testing.assert_close(torch.linalg.svdvals(new), values.sqrt(), rtol=1e-6, atol=0)
+    torch.testing.assert_close(new.square().sum(), values.sum(), rtol=1e-6, atol=0)
+    if len(old) <= old.shape[1]:
+        torch.testing.assert_close(torch.linalg.matrix_power(new @ new.T, 2), old @ old.T, rtol=1e-5, atol=1e-5)
+    else:
+        torch.testing.assert_close(torch.linalg.matrix_power(new.T @ new, 2), old.T @ old, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(scaled_weight(4 * weight), 2 * scaled, rtol=1e-5, atol=1e-6)
+    assert relative_error(scaled, by_definition(weight)) < 1e-6
+    assert (scaled.shape, scaled.dtype) == (weight.shape, weight.dtype)
+
+
+def test_orthonormal_rows_and_zero_are_fixed():
+    rows, _ = torch.linalg.qr(torch.randn(36, 6))
+    weight = rows.T.reshape(6, 4, 3, 3)
+    torch.testing.assert_close(scaled_weight(weight), weight, rtol=1e-5, atol=1e-6)
+    assert torch.equal(scaled_weight(torch.zeros(6, 4, 3, 3)), torch.zeros(6, 4, 3, 3))
+
+
+@pytest.mark.parametrize("shape", [(24, 60), (60, 24), (40, 40)])
+@pytest.mark.parametrize("kappa", [1e2, 1e4, 1e6, 1e8])
+def test_accurate_at_any_condition(shape, kappa):
+    weight = with_condition(*shape, kappa)
+    scaled = scaled_weight(weight)
+    exact = by_definition(weight)
+    assert relative_error(scaled, exact) < 1e-6
+    assert ((scaled.double() - exact).abs().max() / exact.abs().max()).item() < 1e-6
+
+
+@pytest.mark.parametrize("shape", [(12, 30), (30, 12)])
+def test_missing_rank_stays_missing(shape):
+    weight = torch.randn(shape[0], 5) @ torch.randn(5, shape[1])
+    weight[2] = 0
+    scaled = scaled_weight(weight)
+    values = torch.linalg.svdvals(weight.double())
+    left, _, right = torch.linalg.svd(weight.double(), full_matrices=False)
+    exact = (left[:, :5] * values[:5].sqrt()) @ right[:5]
+    # The product of two float32 matrices has rank 5 up to rounding; what rounding left grows to its square root.
+    assert relative_error(scaled, exact) < 1e-2
+    exact_rank = torch.zeros(shape)
+    exact_rank[0, 0], exact_rank[3, 4] = 9.0, 16.0
+    torch.testing.assert_close(scaled_weight(exact_rank), exact_rank.sqrt(), rtol=1e-6, atol=0)
+    assert torch.equal(scaled[2], torch.zeros(shape[1])) or scaled[2].abs().max() < 1e-6
+
+
+def test_channels_last_weights_are_read_in_logical_order():
+    weight = torch.randn(6, 4, 3, 3)
+    torch.testing.assert_close(scaled_weight(weight.to(memory_format=torch.channels_last)), scaled_weight(weight))
+
+
+def test_bias_norm_becomes_its_root():
+    bias = torch.randn(50) * 3
+    scaled = scaled_bias(bias)
+    torch.testing.assert_close(scaled.norm(), bias.norm().sqrt())
+    torch.testing.assert_close(torch.cosine_similarity(scaled, bias, dim=0), torch.tensor(1.0))
+    assert torch.equal(scaled_bias(torch.zeros(5)), torch.zeros(5))
+    # Style-affine biases near 1 shrink to about C^(-1/4).
+    torch.testing.assert_close(scaled_bias(torch.ones(154)), torch.full([154], 154**-0.25))
+
+
+def noisy_model():
+    generator = Generator(resolution=16, widths=[6, 5, 7, 8, 4, 9], z_dim=8, w_dim=8, mapping_depth=2).eval()
+    with torch.no_grad():
+        for tensor in generator.state_dict().values():
+            tensor.copy_(torch.randn_like(tensor))
+    return Model(generator, Discriminator(resolution=16, widths=[4, 4, 4]))
+
+
+def test_exactly_the_refinable_parameters_change():
+    student = noisy_model()
+    before = {name: value.clone() for name, value in student.generator.state_dict().items()}
+    new = limbeck.initializers.svs(student)
+    names = student.generator.refinable()
+    after = new.generator.state_dict()
+    for name in names.weights:
+        assert relative_error(after[name], by_definition(before[name])) < 1e-6, name
+    for name in names.biases:
+        torch.testing.assert_close(after[name].norm(), before[name].norm().sqrt(), msg=name)
+    for name in set(before) - {*names.weights, *names.biases}:
+        assert torch.equal(after[name], before[name]), name
+    assert all(torch.equal(before[name], value) for name, value in student.generator.state_dict().items())
+    assert new.discriminator is student.discriminator
+    assert new.history[-1] == {"stage": "initialize", "initializer": "svs"}
+    assert limbeck.profile(new.generator) == limbeck.profile(student.generator)
+
+
+def test_zero_biases_stay_equal():
+    generator = Generator(resolution=16, widths=[8] * 6, z_dim=8, w_dim=8, mapping_depth=1)
+    new = refined(generator)
+    same = {name for name, value in generator.named_parameters() if torch.equal(value, new.get_parameter(name))}
+    layers = [name for name in generator.refinable().biases if not name.endswith("affine.bias")]
+    assert set(layers) <= same
+
+
+def test_normalization_layers_are_reset():
+    from limbeck.architectures.base import Refinable
+
+    class Normalized(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm = torch.nn.GroupNorm(1, 3)
+            torch.nn.init.normal_(self.norm.weight)
+            torch.nn.init.normal_(self.norm.bias)
+
+        def refinable(self):
+            return Refinable(norm_weights=("norm.weight",), norm_biases=("norm.bias",))
+
+    norm = refined(Normalized()).norm
+    assert torch.equal(norm.weight, torch.ones(3))
+    assert torch.equal(norm.bias, torch.zeros(3))
+
+
+def test_nan_weights_are_named():
+    student = noisy_model()
+    with torch.no_grad():
+        student.generator.synthesis.b8.conv1.weight[0, 0, 0, 0] = float("nan")
+    with pytest.raises(limbeck.UserError, match=r"synthesis\.b8\.conv1\.weight.*NaN"):
+        limbeck.initializers.svs(student)

@@ -1,0 +1,116 @@
+"""The pruning stage and `limbeck.prune`."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import limbeck
+from limbeck.architectures.stylegan2 import Discriminator, Generator
+from limbeck.configured import configured
+from limbeck.model import Model, Pair
+from limbeck.pruning.criteria.l1 import L1
+from limbeck.pruning.pruner import Pruner
+
+
+def small_model():
+    generator = Generator(resolution=16, widths=[10, 10, 20, 20, 8, 8], z_dim=4, w_dim=4, mapping_depth=1).eval()
+    discriminator = Discriminator(resolution=16, widths=[4, 4, 4]).eval()
+    return Model(generator, discriminator, terms="research only")
+
+
+def equal_states(one, other):
+    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.parametrize("criterion", ["l1", "random", L1(role="output")])
+def test_prune_gives_the_stated_widths(criterion):
+    model = small_model()
+    student = limbeck.prune(model, criterion, ratio=0.7)
+    assert student.generator.arguments["widths"] == [3, 3, 6, 6, 3, 3]
+    assert student.generator(torch.randn(2, 4)).shape == (2, 3, 16, 16)
+    assert student.terms == "research only"
+    assert student.history[-1]["stage"] == "prune"
+    assert student.history[-1]["ratio"] == 0.7
+
+
+def test_options_reach_the_pruner():
+    model = small_model()
+    assert limbeck.prune(model, "l1", ratio=0.7, round_to=4).generator.arguments["widths"] == [4, 4, 8, 8, 4, 4]
+    plain, corrected = (limbeck.prune(model, "l1", ratio=0.5, correct_gain=on).generator for on in (False, True))
+    ratio = corrected.synthesis.b4.torgb.weight / plain.synthesis.b4.torgb.weight
+    torch.testing.assert_close(ratio, torch.full_like(ratio, 0.5**0.5))
+
+
+def test_the_best_channels_by_score_stay():
+    model = small_model()
+    scores = L1()(model)
+    pruned = limbeck.prune(model, "l1", ratio=0.5).generator
+    kept = scores["const"].argsort(descending=True)[:5].sort().values
+    assert torch.equal(pruned.synthesis.b4.const, model.generator.synthesis.b4.const[kept])
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.7])
+def test_none_returns_an_equal_copy(ratio):
+    model = small_model()
+    student = limbeck.prune(model, "none", ratio=ratio)
+    assert student.generator is not model.generator
+    assert equal_states(student.generator, model.generator)
+    assert student.history[-1] == {"stage": "prune", "criterion": "none", "ratio": 0.0}
+
+
+def test_stage_keeps_the_teacher_and_copies_the_discriminator():
+    model = small_model()
+    pair = Pruner(L1(), ratio=0.5)(Pair(model, model))
+    assert pair.teacher is model
+    assert pair.student.discriminator is not model.discriminator
+    assert equal_states(pair.student.discriminator, model.discriminator)
+
+
+def test_a_model_without_discriminator():
+    assert limbeck.prune(Model(small_model().generator), "l1").discriminator is None
+
+
+def test_a_plain_function_is_a_criterion():
+    def first_channels(model):
+        return {group.name: -torch.arange(group.size) for group in model.generator.channel_groups()}
+
+    model = small_model()
+    student = limbeck.prune(model, first_channels, ratio=0.5)
+    assert torch.equal(student.generator.synthesis.b4.const, model.generator.synthesis.b4.const[:5])
+    assert student.history[-1]["criterion"] == "first_channels"
+
+
+def test_mistakes_are_named():
+    model = small_model()
+    with pytest.raises(limbeck.UserError, match=r"pruning=magic: unknown; allowed: .*l1.*random"):
+        limbeck.prune(model, "magic")
+    with pytest.raises(limbeck.UserError, match=r"pruning\.rounding: unknown for pruning=l1; allowed: .*round_to"):
+        limbeck.prune(model, "l1", rounding=8)
+    for ratio in (1.0, -0.5):
+        with pytest.raises(limbeck.UserError, match=r"ratio=.*\[0, 1\)"):
+            limbeck.prune(model, "l1", ratio=ratio)
+        with pytest.raises(limbeck.UserError, match=r"pruning.ratio=.*\[0, 1\)"):
+            Pruner(None, ratio=ratio)(Pair(model, model))
+
+
+def test_configured_builds_nested_objects():
+    pruner = configured("pruning", "random", ratio=0.25)
+    assert (pruner.ratio, pruner.criterion.seed, type(pruner.allocation).__name__) == (0.25, 0, "Uniform")
+
+
+@pytest.mark.slow
+def test_python_interface_needs_neither_hydra_nor_lightning():
+    code = """
+import sys
+for name in ("hydra", "lightning", "pytorch_lightning"):
+    sys.modules[name] = None
+import limbeck
+from limbeck.architectures.stylegan2 import Generator
+model = limbeck.Model(Generator(resolution=8, widths=[4, 4, 4, 4], z_dim=4, w_dim=4, mapping_depth=1))
+student = limbeck.initializers.svs(limbeck.prune(model, "l1", ratio=0.5))
+assert limbeck.profile(student.generator).num_parameters < limbeck.profile(model.generator).num_parameters
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
