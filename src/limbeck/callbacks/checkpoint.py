@@ -1,0 +1,88 @@
+"""Full training state, counted in images, written aside and renamed; saved too when the process is told to stop."""
+
+import random
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+
+from limbeck.files import written_aside
+from limbeck.parallel import gathered, rank
+
+Trainer, Module = pl.Trainer, pl.LightningModule
+TERMINATED = 143
+
+
+class Checkpoint(pl.Callback):
+    """Writes `path` every `every_kimg` and on SIGTERM or SIGUSR1 (then ends the process with exit code 143).
+
+    Random states of every process are part of it, so a resumed run draws what the uninterrupted one would have.
+    """
+
+    def __init__(self, path: str | Path, *, every_kimg: float):
+        self.path, self.every_kimg = Path(path), every_kimg
+        self._told_to_stop = False
+        self._restored: dict[str, Any] | None = None
+        self._previous: dict[int, Any] = {}
+
+    def on_fit_start(self, trainer: Trainer, pl_module: Module) -> None:  # noqa: ARG002
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            self._previous[number] = signal.signal(number, self._stop)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Module, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
+        if self._restored is not None:  # here, because setting up loaders draws random numbers
+            set_random_states(self._restored)
+            self._restored = None
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Module, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
+        seen, size = int(pl_module.images_seen), pl_module.batch_size
+        interval = max(1, round(self.every_kimg * 1000))
+        due = seen // interval != (seen - size) // interval
+        stop = any(gathered(self._told_to_stop)) if due or trainer.world_size == 1 else False
+        if not due and not stop:
+            return
+        pl_module.check_finite()
+        with written_aside(self.path) as aside:
+            trainer.save_checkpoint(aside)
+        if stop:
+            raise SystemExit(TERMINATED)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: Module) -> None:  # noqa: ARG002
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"random": gathered(random_states())}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        states = state_dict["random"]
+        if rank() < len(states):
+            self._restored = states[rank()]
+
+    def _stop(self, number: int, frame: Any) -> None:  # noqa: ARG002
+        self._told_to_stop = True
+
+
+def random_states() -> dict[str, Any]:
+    """States of Python's, NumPy's and torch's generators, as plain containers and tensors."""
+    algorithm, keys, *rest = np.random.get_state()
+    version, internal, gauss = random.getstate()
+    return {
+        "python": (version, torch.tensor(internal), gauss),
+        "numpy": (algorithm, torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def set_random_states(states: dict[str, Any]) -> None:
+    version, internal, gauss = states["python"]
+    random.setstate((version, tuple(internal.tolist()), gauss))
+    algorithm, keys, *rest = states["numpy"]
+    np.random.set_state((algorithm, keys.numpy().astype(np.uint32), *rest))
+    torch.set_rng_state(states["torch"])
+    if states["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(states["cuda"])

@@ -1,0 +1,114 @@
+"""The stage that trains the student: the only place where Lightning's Trainer and several devices appear."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.loggers import Logger
+
+from limbeck.callbacks.checkpoint import Checkpoint
+from limbeck.data.base import ImageSource
+from limbeck.data.loading import train_loader
+from limbeck.distillation.discriminators import Judges
+from limbeck.errors import CheckpointError, UserError
+from limbeck.losses.weighted import checked_terms
+from limbeck.model import Model, Pair
+
+RANK_STRIDE = 1_000_003  # keeps the random streams of processes apart for any seed in use
+
+
+@dataclass(frozen=True)
+class Distiller:
+    """Pair in, pair with the trained student out.
+
+    module: makes the LightningModule from a pair; trainer: makes the Trainer.
+    batch_size: over all processes; kimg: length in thousands of images.
+    """
+
+    module: Callable[..., pl.LightningModule]
+    trainer: Callable[..., pl.Trainer]
+    judges: Judges
+    optimizer: Mapping[str, Callable]
+    loss: Mapping[str, Mapping[str, Any]]
+    callbacks: Mapping[str, pl.Callback]
+    kimg: float
+    batch_size: int
+    seed: int
+    checkpoint_kimg: float
+
+    def __call__(self, pair: Pair, *, data: ImageSource, folder: Path, loggers: Sequence[Logger]) -> Pair:
+        """Train from the newest checkpoint in `folder`, or from the start if there is none."""
+        path = folder / "checkpoints" / "last.ckpt"
+        module = self.build(pair)
+        trainer = self._trainer(folder, loggers, Checkpoint(path, every_kimg=self.checkpoint_kimg))
+        if self.batch_size % trainer.world_size:
+            raise UserError(f"batch_size={self.batch_size}: must be a multiple of the {trainer.world_size} processes")
+        seen = _images_seen(path) if path.is_file() else 0
+        if not seen:
+            torch.manual_seed(self.seed + RANK_STRIDE * trainer.global_rank)
+        loader = train_loader(
+            data,
+            batch_size=self.batch_size // trainer.world_size,
+            seed=self.seed,
+            start_images=seen,
+            rank=trainer.global_rank,
+            world_size=trainer.world_size,
+        )
+        if seen < module.total_images:
+            trainer.fit(module, train_dataloaders=loader, ckpt_path=str(path) if seen else None, weights_only=True)
+        else:
+            _load_state(module, path)
+        return replace(pair, student=self._result(module, pair))
+
+    def build(self, pair: Pair) -> pl.LightningModule:
+        """The LightningModule of this run, untrained."""
+        return self.module(
+            pair,
+            judges=self.judges(pair),
+            generator_terms=checked_terms("generator", self.loss["generator"]),
+            discriminator_terms=checked_terms("discriminator", self.loss["discriminator"]),
+            generator_optimizer=self.optimizer["generator"],
+            discriminator_optimizer=self.optimizer["discriminator"],
+            kimg=self.kimg,
+            batch_size=self.batch_size,
+        )
+
+    def _trainer(self, folder: Path, loggers: Sequence[Logger], checkpoint: Checkpoint) -> pl.Trainer:
+        return self.trainer(
+            callbacks=[*self.callbacks.values(), checkpoint],
+            logger=list(loggers),
+            default_root_dir=folder,
+            max_epochs=-1,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            num_sanity_val_steps=0,
+        )
+
+    def _result(self, module: pl.LightningModule, pair: Pair) -> Model:
+        judge = next(iter(module.judges.values())).cpu().eval().requires_grad_(False)
+        student = replace(pair.student, generator=module.ema.cpu().eval(), discriminator=judge)
+        return student.after(
+            "distil", kimg=self.kimg, batch_size=self.batch_size, losses=sorted(self.loss["generator"])
+        )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # torch raises many kinds here
+        raise CheckpointError(
+            f"{path}: unreadable checkpoint ({' '.join(str(error).split())[:120]}); remove it or use resume=never"
+        ) from error
+
+
+def _images_seen(path: Path) -> int:
+    return int(_read(path)["state_dict"]["images_seen"])
+
+
+def _load_state(module: pl.LightningModule, path: Path) -> None:
+    module.load_state_dict(_read(path)["state_dict"])

@@ -1,0 +1,84 @@
+"""From the models of a run to the rows of its report: cost, metrics under one protocol, pictures."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from limbeck import parallel
+from limbeck.callbacks.progress import announce
+from limbeck.data.base import ImageSource
+from limbeck.evaluation.protocol import Protocol
+from limbeck.evaluation.report import Report, Row
+from limbeck.evaluation.sampling import sample
+from limbeck.evaluation.versions import versions
+from limbeck.files import written_aside
+from limbeck.images import image_grid
+from limbeck.model import Model
+from limbeck.profiling import latency, profile, size_mib
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Judges every stage by the same protocol in the same process.
+
+    num_pictures: images per model in the report, drawn from the same latents for all.
+    """
+
+    protocol: Protocol
+    num_pictures: int = 16
+    picture_seed: int = 0
+
+    def __call__(
+        self, stages: Mapping[str, Model], *, data: ImageSource, config: Mapping[str, Any], folder: Path, title: str
+    ) -> Report:
+        """One row per stage that changed the model; the first stage is the one compared with."""
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        rows = [self._row(name, model, stages, data, folder, device) for name, model in distinct(stages).items()]
+        protocol = self.protocol.describe(data)
+        return Report(rows=rows, protocol=protocol, config=dict(config), versions=versions(), title=title)
+
+    def _row(self, name: str, model: Model, stages: Mapping[str, Model], data, folder: Path, device) -> Row:
+        reference_name, reference = next(iter(stages.items()))
+        generator = model.generator.to(device).eval()
+        cost, timing = profile(generator), latency(generator)
+        metrics = self.protocol(
+            model, data=data, teacher=None if name == reference_name else reference, device=device
+        )
+        announce("evaluate", f"{name}: " + ", ".join(f"{key} {value:.4g}" for key, value in metrics.items()))
+        picture = folder / "samples" / f"{name}.png"
+        if parallel.rank() == 0:
+            images = sample(model, self.num_pictures, seed=self.picture_seed)
+            with written_aside(picture) as aside:
+                image_grid(images, columns=self.num_pictures // 2).save(aside, format="PNG")
+        return Row(
+            name=name,
+            num_parameters=cost.num_parameters,
+            macs=cost.macs,
+            size_mib=size_mib(generator),
+            latency_ms=timing.latency_ms,
+            metrics=metrics,
+            grid=picture,
+            history=model.history,
+            terms=model.terms,
+        )
+
+
+def distinct(stages: Mapping[str, Model]) -> dict[str, Model]:
+    """The stages without those that left the model before them as it was; first and last always stay."""
+    kept: dict[str, Model] = {}
+    last = list(stages)[-1]
+    for name, model in stages.items():
+        if not kept or name == last or not same_weights(model, list(kept.values())[-1]):
+            kept[name] = model
+    return kept
+
+
+def same_weights(a: Model, b: Model) -> bool:
+    """Whether two generators have the same shapes and values."""
+    left, right = a.generator.state_dict(), b.generator.state_dict()
+    return left.keys() == right.keys() and all(
+        left[name].shape == right[name].shape and torch.equal(left[name].cpu(), right[name].cpu()) for name in left
+    )

@@ -1,0 +1,77 @@
+"""One named term of a player's loss with its weight and cadence, and the rules for a set of them."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from limbeck.errors import UserError
+from limbeck.model import Pair
+
+
+class Term(nn.Module, ABC):
+    """A loss term. Constructors only store; buffers (running means) travel in the checkpoint.
+
+    feature_resolutions: generator blocks whose outputs the term reads from the step.
+    """
+
+    feature_resolutions: tuple[int, ...] = ()
+
+    def prepare(self, pair: Pair, *, half: bool) -> None:
+        """Load what the term looks at (frozen networks; `half`: in bfloat16) before training starts."""
+
+    @abstractmethod
+    def forward(self, step: Any) -> Tensor:
+        """The unweighted scalar for one micro-batch."""
+
+
+class Weighted(nn.Module):
+    """`weight * term`, computed every `every_steps` optimizer steps and then counted that many times.
+
+    Terms of the same cadence above 1 share an optimizer step of their own (lazy regularization).
+
+    Source: Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", 2020, section "lazy
+    regularization".
+    """
+
+    def __init__(self, *, term: Term, weight: float = 1.0, every_steps: int = 1, batch_share: float = 1.0):
+        super().__init__()
+        self.term = term
+        self.weight = _number("weight", weight)
+        if int(every_steps) != every_steps or every_steps < 1:
+            raise UserError(f"every_steps={every_steps!r}: must be a whole number, at least 1")
+        if not 0 < _number("batch_share", batch_share) <= 1:
+            raise UserError(f"batch_share={batch_share!r}: must lie in (0, 1]")
+        self.every_steps = int(every_steps)
+        self.batch_share = batch_share
+
+    def forward(self, step: Any) -> tuple[Tensor, Tensor]:
+        """(what is added to the loss, the plain value for the log)."""
+        value = self.term(step)
+        return value * (self.weight * self.every_steps), value.detach()
+
+
+def checked_terms(player: str, terms: Mapping[str, Any]) -> dict[str, Weighted]:
+    """The terms of one player; refuses by name a stub left by an override of a term that is not selected."""
+    for name, term in terms.items():
+        if not isinstance(term, Weighted):
+            raise UserError(
+                f"loss/{player}: settings for {name!r} are given, but {name!r} is not among the selected terms "
+                f"({', '.join(n for n, t in terms.items() if isinstance(t, Weighted)) or 'none'})"
+            )
+    if not terms:
+        raise UserError(f"loss/{player}: no term is selected")
+    return dict(terms)
+
+
+def cadences(terms: Mapping[str, Weighted]) -> dict[int, dict[str, Weighted]]:
+    """Terms by `every_steps`, ordinary ones (1) first."""
+    steps = sorted({term.every_steps for term in terms.values()})
+    return {k: {name: term for name, term in terms.items() if term.every_steps == k} for k in steps}
+
+
+def _number(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise UserError(f"{name}={value!r}: must be a number")
+    return float(value)

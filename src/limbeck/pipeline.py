@@ -1,0 +1,101 @@
+"""The whole run: import, prune, initialize, distil, evaluate, export, each stage resumable from the file it left.
+
+A run folder belongs to one configuration. A finished run is not repeated, an unfinished one goes on, and a folder
+that holds another configuration's run is refused, never overwritten.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from limbeck import parallel
+from limbeck.callbacks.progress import announce
+from limbeck.data.base import ImageSource
+from limbeck.distillation.distiller import Distiller
+from limbeck.errors import UserError
+from limbeck.evaluation.judgement import Judgement
+from limbeck.files import written_aside
+from limbeck.loggers.base import RunLogger, log_rows
+from limbeck.model import Model, Pair, load_native, save
+
+FINISHED = "report.json"
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """One object per stage, in the order in which the pair passes them."""
+
+    data: ImageSource
+    teacher: Callable[[], Model]
+    pruning: Callable[[Pair], Pair]
+    initializer: Callable[[Pair], Pair]
+    distiller: Distiller
+    judgement: Judgement
+    loggers: Mapping[str, Callable[[Path], RunLogger]]
+    title: str
+    resume: str = "auto"
+    seed: int = 0
+
+    def run(self, folder: Path, config: Mapping[str, Any], config_text: str) -> None:
+        """Carry out what is still missing in `folder`."""
+        if self._claimed(folder, config_text):
+            announce("finished", f"{folder / FINISHED} is there; nothing to do")
+            return
+        torch.manual_seed(self.seed)
+        teacher = self._imported()
+        pruned, initialized = self._prepared(teacher, folder)
+        announce("distil", f"{self.distiller.kimg:g} kimg in batches of {self.distiller.batch_size}")
+        loggers = [make(folder) for make in self.loggers.values()]
+        pair = self.distiller(Pair(teacher, initialized), data=self.data, folder=folder, loggers=loggers)
+        if parallel.rank() == 0:
+            save(pair.student, folder / "student.safetensors")
+        announce("evaluate", f"{self.judgement.protocol.num_images} images a model")
+        stages = {"teacher": teacher, "pruned": pruned, "initialized": initialized, "student": pair.student}
+        report = self.judgement(stages, data=self.data, config=config, folder=folder, title=self.title)
+        if parallel.rank() == 0:
+            log_rows(loggers, report.rows, kimg=self.distiller.kimg)
+            report.write(folder)
+        announce("done", f"{folder / 'report.html'}")
+
+    def _claimed(self, folder: Path, config_text: str) -> bool:
+        """Write config.yaml; True if the run is finished already."""
+        if self.resume not in ("auto", "never"):
+            raise UserError(f"resume={self.resume!r}: must be 'auto' or 'never'")
+        path = folder / "config.yaml"
+        if parallel.rank():
+            return False
+        if path.is_file():
+            if self.resume == "never":
+                raise UserError(f"resume=never, but {folder} holds a run already; choose another hydra.run.dir")
+            if path.read_text() != config_text:
+                raise UserError(f"{folder} holds a run with another configuration; choose another hydra.run.dir")
+            return (folder / FINISHED).is_file()
+        with written_aside(path) as aside:
+            aside.write_text(config_text)
+        return False
+
+    def _imported(self) -> Model:
+        announce("import", "teacher")
+        teacher = self.teacher()
+        facts, generator = self.data.open(), teacher.generator
+        for name, have in (("resolution", facts.resolution), ("num_channels", facts.num_channels)):
+            if have != getattr(generator, name):
+                raise UserError(f"data and teacher differ in {name}: data {have}, teacher {getattr(generator, name)}")
+        if generator.num_classes > 1 and facts.num_classes != generator.num_classes:
+            raise UserError(f"the teacher has {generator.num_classes} classes, the data {facts.num_classes}")
+        return teacher
+
+    def _prepared(self, teacher: Model, folder: Path) -> tuple[Model, Model]:
+        """The pruned and the initialized student; made on the first process, read by the others."""
+        pruned, initialized = folder / "pruned.safetensors", folder / "initialized.safetensors"
+        if parallel.rank() == 0 and not initialized.is_file():
+            announce("prune")
+            pair = self.pruning(Pair(teacher, teacher))
+            save(pair.student, pruned)
+            announce("initialize")
+            save(self.initializer(pair).student, initialized)
+        parallel.barrier()
+        return load_native(pruned), load_native(initialized)
