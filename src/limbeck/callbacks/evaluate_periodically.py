@@ -1,0 +1,45 @@
+"""Metrics during training: the run's own protocol (or a quicker one) applied to the moving average."""
+
+from typing import Any
+
+import pytorch_lightning as pl
+
+from limbeck.callbacks.intervals import is_due
+from limbeck.data.base import ImageSource
+from limbeck.evaluation.protocol import Protocol
+from limbeck.loggers.base import RunLogger
+from limbeck.model import Model
+
+
+class EvaluatePeriodically(pl.Callback):
+    """Logs metric/<name> of the student every `every_kimg`, on every process together.
+
+    The last point is left to the report, which uses the final weights.
+    """
+
+    def __init__(self, *, protocol: Protocol, data: ImageSource, every_kimg: float):
+        self.protocol, self.data, self.every_kimg = protocol, data, every_kimg
+        self._before = 0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:  # noqa: ARG002
+        self._before = int(pl_module.images_seen)
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: Any,
+        outputs: Any,  # noqa: ARG002
+        batch: Any,  # noqa: ARG002
+        batch_idx: int,  # noqa: ARG002
+    ) -> None:
+        images, before = int(pl_module.images_seen), self._before
+        self._before = images
+        if not is_due(before, images, self.every_kimg) or images >= pl_module.total_images:
+            return
+        teacher = Model(pl_module.teacher.network) if pl_module.teacher is not None else None
+        values = self.protocol(Model(pl_module.ema), data=self.data, teacher=teacher, device=pl_module.device)
+        kimg = images / 1000
+        for logger in trainer.loggers:
+            logger.log_metrics({"kimg": kimg, **{f"metric/{name}": v for name, v in values.items()}}, step=images)
+            if isinstance(logger, RunLogger):
+                logger.log_evaluation("student", values, kimg=kimg)

@@ -1,0 +1,66 @@
+"""Pictures during training: the same latents in every grid, teacher above student."""
+
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from limbeck.architectures.base import Network
+from limbeck.callbacks.intervals import is_due
+from limbeck.evaluation.sampling import sample
+from limbeck.files import written_aside
+from limbeck.images import image_grid
+from limbeck.loggers.base import RunLogger
+from limbeck.model import Model
+
+
+class SampleGrid(pl.Callback):
+    """Writes samples/kimg<count>.png into the run folder and shows it to all loggers that take pictures.
+
+    every_kimg: also at the start and the end. num_images: columns of the grid; rows are the teacher, if there is one,
+    and the student's moving average. seed: of the latents; noise is constant.
+    """
+
+    def __init__(self, *, every_kimg: float = 5.0, num_images: int = 8, seed: int = 0):
+        self.every_kimg, self.num_images, self.seed = every_kimg, num_images, seed
+        self._before = 0
+        self._teacher_images: Tensor | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        self._before, self._teacher_images = int(pl_module.images_seen), None
+        if trainer.is_global_zero and pl_module.teacher is not None:
+            self._teacher_images = self._images(pl_module.teacher.network)
+        if self._before == 0:
+            self._show(trainer, pl_module)
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: Any,
+        outputs: Any,  # noqa: ARG002
+        batch: Any,  # noqa: ARG002
+        batch_idx: int,  # noqa: ARG002
+    ) -> None:
+        images, before = int(pl_module.images_seen), self._before
+        self._before = images
+        if is_due(before, images, self.every_kimg) or images >= pl_module.total_images:
+            self._show(trainer, pl_module)
+
+    def _show(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        if not trainer.is_global_zero:
+            return
+        rows = [self._images(pl_module.ema)]
+        if self._teacher_images is not None:
+            rows.insert(0, self._teacher_images)
+        picture, images = image_grid(torch.cat(rows), columns=self.num_images), int(pl_module.images_seen)
+        path = Path(trainer.default_root_dir) / "samples" / f"kimg{images / 1000:010.3f}.png"
+        with written_aside(path) as aside:
+            picture.save(aside, format="PNG")
+        for logger in trainer.loggers:
+            if isinstance(logger, RunLogger):
+                logger.log_image("samples", picture, kimg=images / 1000)
+
+    def _images(self, generator: Network) -> Tensor:
+        return sample(Model(generator), self.num_images, seed=self.seed).cpu()

@@ -1,0 +1,92 @@
+"""The result of a run: what every stage's model costs and how good it is, as JSON, Markdown and a web page."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from limbeck.evaluation.html_report import html_report
+from limbeck.evaluation.markdown_report import markdown_report
+from limbeck.files import written_aside
+
+
+@dataclass(frozen=True)
+class Row:
+    """One judged model.
+
+    num_parameters: without buffers. macs: multiply-accumulates of one image. size_mib: of the weights as stored.
+    latency_ms: one image. metrics: name -> value. grid: PNG of images from the same latents in every row.
+    history: the stages the model passed. terms: licence note of its weights.
+    """
+
+    name: str
+    num_parameters: int
+    macs: int
+    size_mib: float
+    latency_ms: float
+    metrics: Mapping[str, float]
+    grid: Path | None = None
+    history: tuple[Mapping[str, Any], ...] = ()
+    terms: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Rows in the order of the stages, and what their numbers depend on.
+
+    title: usually the experiment. protocol: of the metrics, as `Protocol.describe` gives it. config: resolved
+    configuration. versions: software, commit, hardware, date. notes: sentences printed under the table.
+    """
+
+    rows: Sequence[Row]
+    protocol: Mapping[str, Any]
+    config: Mapping[str, Any]
+    versions: Mapping[str, str]
+    title: str = "Report"
+    notes: Sequence[str] = field(default=())
+
+    def row(self, name: str) -> Row | None:
+        """The row of this name, if there is one."""
+        return next((row for row in self.rows if row.name == name), None)
+
+    def as_json(self) -> dict[str, Any]:
+        """The content of report.json: JSON values only, numbers that are not finite as null."""
+        return {
+            "rows": [_row_as_json(row) for row in self.rows],
+            "protocol": _plain(self.protocol),
+            "config": _plain(self.config),
+            "versions": _plain(self.versions),
+        }
+
+    def write(self, folder: str | Path) -> None:
+        """Write report.html, report.md and, last, report.json, whose presence says that the run is finished.
+
+        Curves are taken from the folder's metrics.csv if there is one. Raises: UserError if a file cannot be written.
+        """
+        folder = Path(folder)
+        texts = {
+            "report.html": html_report(self, folder),
+            "report.md": markdown_report(self, folder),
+            "report.json": json.dumps(self.as_json(), indent=2, allow_nan=False) + "\n",
+        }
+        for name, text in texts.items():
+            with written_aside(folder / name) as aside:
+                aside.write_text(text, encoding="utf-8")
+
+
+def _row_as_json(row: Row) -> dict[str, Any]:
+    facts = {name: value for name, value in vars(row).items() if name != "grid"}
+    return _plain(facts)
+
+
+def _plain(value: Any) -> Any:
+    """A value that JSON can hold."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
