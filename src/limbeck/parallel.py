@@ -2,6 +2,7 @@
 
 import os
 
+import torch
 import torch.distributed as dist
 from torch import Tensor
 
@@ -26,6 +27,15 @@ def mean_over_processes(value: Tensor) -> Tensor:
     value = value.detach().clone()
     dist.all_reduce(value)
     return value / dist.get_world_size()
+
+
+def any_process(flag: bool, device: torch.device) -> bool:
+    """Whether the flag is set in any process."""
+    if not active():
+        return flag
+    value = torch.tensor(int(flag), device=device)
+    dist.all_reduce(value)
+    return bool(value)
 
 
 def barrier() -> None:

@@ -9,8 +9,9 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
+from limbeck.callbacks.intervals import is_due
 from limbeck.files import written_aside
-from limbeck.parallel import gathered, rank
+from limbeck.parallel import any_process, gathered, rank
 
 Trainer, Module = pl.Trainer, pl.LightningModule
 TERMINATED = 143
@@ -39,14 +40,11 @@ class Checkpoint(pl.Callback):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Module, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
         seen, size = int(pl_module.images_seen), pl_module.batch_size
-        interval = max(1, round(self.every_kimg * 1000))
-        due = seen // interval != (seen - size) // interval
-        stop = any(gathered(self._told_to_stop)) if due or trainer.world_size == 1 else False
-        if not due and not stop:
+        stop = any_process(self._told_to_stop, pl_module.device)
+        if not stop and not is_due(seen - size, seen, self.every_kimg) and seen < pl_module.total_images:
             return
         pl_module.check_finite()
-        with written_aside(self.path) as aside:
-            trainer.save_checkpoint(aside)
+        self._save(trainer)
         if stop:
             raise SystemExit(TERMINATED)
 
@@ -61,6 +59,14 @@ class Checkpoint(pl.Callback):
         states = state_dict["random"]
         if rank() < len(states):
             self._restored = states[rank()]
+
+    def _save(self, trainer: Trainer) -> None:
+        """Every process takes part, the first one writes."""
+        state = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
+        if trainer.is_global_zero:
+            with written_aside(self.path) as aside:
+                torch.save(state, aside)
+        trainer.strategy.barrier()
 
     def _stop(self, number: int, frame: Any) -> None:  # noqa: ARG002
         self._told_to_stop = True

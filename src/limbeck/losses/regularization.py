@@ -25,7 +25,7 @@ def squared_gradient(logits: Float[Tensor, " n"], image: Float[Tensor, "n c h w"
 
 
 def path_lengths(
-    image: Float[Tensor, "n c h w"], style: Float[Tensor, "n layers w"], noise: Float[Tensor, "n c h w"]
+    image: Float[Tensor, "n c h w"], style: Float[Tensor, "n k d"], noise: Float[Tensor, "n c h w"]
 ) -> Float[Tensor, " n"]:
     """Root mean over layers of |d sum(image * noise) / d style|^2, with noise ~ N(0, 1) / sqrt(h w).
 

@@ -40,7 +40,7 @@ class Draw:
     crossover: Int[Tensor, " n"]
     label: Tensor | None = None
 
-    def styles(self, generator: Network) -> Float[Tensor, "n layers w"]:
+    def styles(self, generator: Network) -> Float[Tensor, "n k d"]:
         """One style per layer from this generator's own mapping network."""
         first = generator.mapping(self.latents[0], self.label)
         layers = torch.arange(generator.synthesis.num_styles, device=first.device)

@@ -31,20 +31,22 @@ class Weighted(nn.Module):
 
     Terms of the same cadence above 1 share an optimizer step of their own (lazy regularization).
 
+    weight: number; every_steps: whole number >= 1; batch_share: the part of each micro-batch it looks at, in (0, 1].
+
     Source: Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", 2020, section "lazy
     regularization".
     """
 
-    def __init__(self, *, term: Term, weight: float = 1.0, every_steps: int = 1, batch_share: float = 1.0):
+    def __init__(self, *, term: Term, weight: Any = 1.0, every_steps: Any = 1, batch_share: Any = 1.0):
         super().__init__()
         self.term = term
         self.weight = _number("weight", weight)
-        if int(every_steps) != every_steps or every_steps < 1:
+        if _number("every_steps", every_steps) < 1 or int(every_steps) != every_steps:
             raise UserError(f"every_steps={every_steps!r}: must be a whole number, at least 1")
         if not 0 < _number("batch_share", batch_share) <= 1:
             raise UserError(f"batch_share={batch_share!r}: must lie in (0, 1]")
         self.every_steps = int(every_steps)
-        self.batch_share = batch_share
+        self.batch_share = float(batch_share)
 
     def forward(self, step: Any) -> tuple[Tensor, Tensor]:
         """(what is added to the loss, the plain value for the log)."""
