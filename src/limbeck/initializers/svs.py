@@ -2,12 +2,14 @@
 
 Source: Kim & Yoo, "Singular Value Scaling: Efficient Generative Model Compression via Pruned Weights Refinement",
 2025, and the authors' released code, which decides every detail here; the paper's own equations were not verified.
-Differs: computed from the Gram matrix in float64 (same result, faster and more accurate than a float32 SVD).
+Differs: computed from the Gram matrix in float64 (same result, faster and more accurate than a float32 SVD). NumPy
+rather than torch: it halves the work of a product with the own transpose, and there is nothing to differentiate.
 """
 
 import copy
 from dataclasses import replace
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -29,19 +31,18 @@ def scaled_weight(weight: Float[Tensor, "rows ..."]) -> Float[Tensor, "rows ..."
 
     Source: section 2.1 of the released method (see the module).
     """
-    matrix = weight.detach().flatten(1).double()
+    matrix = weight.detach().flatten(1).double().cpu().numpy()
     wide = matrix.shape[0] <= matrix.shape[1]
-    gram = matrix @ matrix.T if wide else matrix.T @ matrix
-    eigenvalues, vectors = torch.linalg.eigh(gram)
+    eigenvalues, vectors = np.linalg.eigh(matrix @ matrix.T if wide else matrix.T @ matrix)
     if eigenvalues[0] > SMALLEST_EIGENVALUE * eigenvalues[-1]:
-        # Factored so that only shorter-side products are taken: Q diag(l^-1/4) Q^T.
-        root = (vectors * eigenvalues.pow(-0.25)) @ vectors.T
+        half = vectors * eigenvalues**-0.125
+        root = half @ half.T
         scaled = root @ matrix if wide else matrix @ root
     else:
-        left, values, right = torch.linalg.svd(matrix, full_matrices=False)
-        zero = values <= values[0] * max(matrix.shape) * torch.finfo(torch.float64).eps
-        scaled = (left * values.masked_fill(zero, 0.0).sqrt()) @ right
-    return scaled.reshape(weight.shape).to(weight.dtype)
+        left, values, right = np.linalg.svd(matrix, full_matrices=False)
+        values[values <= values[0] * max(matrix.shape) * np.finfo(np.float64).eps] = 0.0
+        scaled = (left * np.sqrt(values)) @ right
+    return torch.from_numpy(scaled).reshape(weight.shape).to(weight)
 
 
 def scaled_bias(bias: Float[Tensor, "size"]) -> Float[Tensor, "size"]:
