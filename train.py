@@ -7,14 +7,16 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from limbeck.entry import launch
+from limbeck.entry import launch, refuse_wrong_kinds
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(config: DictConfig) -> None:
-    text = OmegaConf.to_yaml(config, resolve=True)
+    refuse_wrong_kinds(config)
     pipeline = instantiate(config.pipeline, _convert_="all")
-    pipeline.run(Path(HydraConfig.get().runtime.output_dir), OmegaConf.to_container(config, resolve=True), text)
+    settings = OmegaConf.to_container(config, resolve=True)
+    del settings["pipeline"]  # repeats the other keys
+    pipeline.run(Path(HydraConfig.get().runtime.output_dir), settings)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,9 @@ import hashlib
 import os
 import sys
 from collections.abc import Callable, Iterator
+from typing import Any
 
+from limbeck.configured import CONF
 from limbeck.errors import UserError
 
 MENDABLE = 2
@@ -43,6 +45,36 @@ def launch(main: Callable[[], None]) -> None:
         sys.exit(_refused(str(cause)))
     except (HydraException, OmegaConfBaseException) as error:
         sys.exit(_refused(str(error)))
+    except OSError as error:
+        if error.filename is None:
+            raise
+        sys.exit(_refused(f"{error.filename}: {error.strerror}"))
+
+
+def refuse_wrong_kinds(config: Any) -> None:
+    """Refuse an override that puts text where the configuration has a number, or anything else for yes or no.
+
+    Raises: UserError naming the key, its value and what is allowed.
+    """
+    from hydra import compose
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from omegaconf import OmegaConf
+
+    hydra = HydraConfig.get()
+    parsed = OverridesParser.create().parse_overrides(list(hydra.overrides.task))
+    choices = [o for o in parsed if (CONF / o.key_or_group).is_dir()]
+    default = compose(hydra.job.config_name, [str(o.input_line) for o in choices])
+    for override in parsed:
+        name = override.key_or_group
+        before, after = OmegaConf.select(default, name), OmegaConf.select(config, name)
+        if override in choices or before is None:
+            continue
+        if isinstance(before, bool):
+            if not isinstance(after, bool):
+                raise UserError(f"{name}={after!r}: must be true or false")
+        elif isinstance(before, int | float) and (isinstance(after, bool) or not isinstance(after, int | float)):
+            raise UserError(f"{name}={after!r}: must be a number")
 
 
 def register_resolvers() -> None:

@@ -6,10 +6,12 @@ that holds another configuration's run is refused, never overwritten.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
 from limbeck import parallel
 from limbeck.callbacks.progress import announce
@@ -39,9 +41,9 @@ class Pipeline:
     resume: str = "auto"
     seed: int = 0
 
-    def run(self, folder: Path, config: Mapping[str, Any], config_text: str) -> None:
-        """Carry out what is still missing in `folder`."""
-        if self._claimed(folder, config_text):
+    def run(self, folder: Path, config: Mapping[str, Any]) -> None:
+        """Carry out what is still missing in `folder`. config: the resolved configuration, kept with the results."""
+        if self._claimed(folder, yaml.safe_dump(config, sort_keys=False)):
             announce("finished", f"{folder / FINISHED} is there; nothing to do")
             return
         torch.manual_seed(self.seed)
@@ -54,7 +56,9 @@ class Pipeline:
             save(pair.student, folder / "student.safetensors")
         announce("evaluate", f"{self.judgement.protocol.num_images} images a model")
         stages = {"teacher": teacher, "pruned": pruned, "initialized": initialized, "student": pair.student}
-        report = self.judgement(stages, data=self.data, config=config, folder=folder, title=self.title)
+        report = self.judgement(
+            stages, data=self.data, config=config, folder=folder, title=self.title, tell=partial(announce, "")
+        )
         if parallel.rank() == 0:
             log_rows(loggers, report.rows, kimg=self.distiller.kimg)
             report.write(folder)

@@ -41,6 +41,7 @@ class Distiller:
 
     def __call__(self, pair: Pair, *, data: ImageSource, folder: Path, loggers: Sequence[Logger]) -> Pair:
         """Train from the newest checkpoint in `folder`, or from the start if there is none."""
+        self._check_numbers()
         path = folder / "checkpoints" / "last.ckpt"
         module = self.build(pair)
         trainer = self._trainer(folder, loggers, Checkpoint(path, every_kimg=self.checkpoint_kimg))
@@ -62,6 +63,11 @@ class Distiller:
         else:
             _load_state(module, path)
         return replace(pair, student=self._result(module, pair))
+
+    def _check_numbers(self) -> None:
+        for name, value, whole in (("kimg", self.kimg, False), ("batch_size", self.batch_size, True)):
+            if value <= 0 or (whole and value != int(value)):
+                raise UserError(f"{name}={value}: must be {'a whole number' if whole else 'a number'} above 0")
 
     def build(self, pair: Pair) -> pl.LightningModule:
         """The LightningModule of this run, untrained."""

@@ -1,6 +1,6 @@
 """From the models of a run to the rows of its report: cost, metrics under one protocol, pictures."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,6 @@ from typing import Any
 import torch
 
 from limbeck import parallel
-from limbeck.callbacks.progress import announce
 from limbeck.data.base import ImageSource
 from limbeck.evaluation.protocol import Protocol
 from limbeck.evaluation.report import Report, Row
@@ -32,11 +31,21 @@ class Judgement:
     picture_seed: int = 0
 
     def __call__(
-        self, stages: Mapping[str, Model], *, data: ImageSource, config: Mapping[str, Any], folder: Path, title: str
+        self,
+        stages: Mapping[str, Model],
+        *,
+        data: ImageSource,
+        config: Mapping[str, Any],
+        folder: Path,
+        title: str,
+        tell: Callable[[str], None] = print,
     ) -> Report:
         """One row per stage that changed the model; the first stage is the one compared with."""
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        rows = [self._row(name, model, stages, data, folder, device) for name, model in distinct(stages).items()]
+        rows = []
+        for name, model in distinct(stages).items():
+            rows.append(self._row(name, model, stages, data, folder, device))
+            tell(f"{name}: " + ", ".join(f"{key} {value:.4g}" for key, value in rows[-1].metrics.items()))
         protocol = self.protocol.describe(data)
         return Report(rows=rows, protocol=protocol, config=dict(config), versions=versions(), title=title)
 
@@ -44,10 +53,7 @@ class Judgement:
         reference_name, reference = next(iter(stages.items()))
         generator = model.generator.to(device).eval()
         cost, timing = profile(generator), latency(generator)
-        metrics = self.protocol(
-            model, data=data, teacher=None if name == reference_name else reference, device=device
-        )
-        announce("evaluate", f"{name}: " + ", ".join(f"{key} {value:.4g}" for key, value in metrics.items()))
+        metrics = self.protocol(model, data=data, teacher=None if name == reference_name else reference, device=device)
         picture = folder / "samples" / f"{name}.png"
         if parallel.rank() == 0:
             images = sample(model, self.num_pictures, seed=self.picture_seed)

@@ -36,3 +36,21 @@ class File:
             raise UserError(f"teacher.path={self.path}: no such file; put the checkpoint{hint} there or name another")
         model = load(self.path)
         return model.after("import", path=os.path.basename(self.path))
+
+
+class Bundled:
+    """A teacher that comes with the package; its card (recipe, figures, credits) lies beside it.
+
+    name: of a file in `limbeck/teachers/`, without its ending.
+    """
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def __call__(self) -> Model:
+        folder = Path(__file__).parents[1] / "teachers"
+        path = folder / f"{self.name}.safetensors"
+        if not path.is_file():
+            found = sorted(file.stem for file in folder.glob("*.safetensors"))
+            raise UserError(f"teacher.name={self.name!r}: not bundled; allowed: {', '.join(found) or 'none'}")
+        return load(path).after("import", bundled=self.name)

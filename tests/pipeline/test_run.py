@@ -1,0 +1,121 @@
+"""Whole runs through the command, as a user starts them."""
+
+import csv
+import json
+import signal
+import subprocess
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import limbeck
+
+from .conftest import ROOT, command, environment, run, tiny
+
+pytestmark = pytest.mark.slow
+
+
+def test_the_run_folder_is_complete(finished):
+    expected = """config.yaml pruned.safetensors initialized.safetensors checkpoints/last.ckpt student.safetensors
+        metrics.csv report.json report.md report.html"""
+    missing = [name for name in expected.split() if not (finished / name).is_file()]
+    assert not missing
+    assert list((finished / "samples").glob("kimg*.png"))
+    assert not list(finished.rglob("*.part"))
+
+
+def test_the_report_compares_all_stages(finished):
+    report = json.loads((finished / "report.json").read_text())
+    rows = {row["name"]: row for row in report["rows"]}
+    assert list(rows) == ["teacher", "pruned", "initialized", "student"]
+    assert rows["student"]["num_parameters"] == rows["pruned"]["num_parameters"] < rows["teacher"]["num_parameters"]
+    assert rows["student"]["macs"] < rows["teacher"]["macs"]
+    assert all("kid_random" in row["metrics"] for row in rows.values())
+    assert report["protocol"]["num_images"] == 64
+
+
+def test_the_log_counts_images(finished):
+    rows = list(csv.DictReader((finished / "metrics.csv").open()))
+    assert float(rows[-1]["kimg"]) == 0.2
+    assert {"loss/generator/nonsaturating", "loss/discriminator/r1", "logits/teacher/real"} <= set(rows[0])
+
+
+def test_the_student_loads_without_pruning_code(finished):
+    student = limbeck.load(finished / "student.safetensors")
+    assert student.generator.arguments["widths"] == [8] * 8
+    assert [entry["stage"] for entry in student.history] == ["import", "prune", "initialize", "distil"]
+
+
+def test_a_finished_run_is_not_repeated(finished):
+    before = {p: p.stat().st_mtime_ns for p in finished.rglob("*") if p.is_file()}
+    again = run("train.py", *tiny(finished))
+    assert again.returncode == 0
+    assert "nothing to do" in again.stdout
+    assert {p: p.stat().st_mtime_ns for p in finished.rglob("*") if p.is_file()} == before
+
+
+def started(folder):
+    process = subprocess.Popen(
+        command("train.py", *tiny(folder)),
+        env=environment(),
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    checkpoint = folder / "checkpoints" / "last.ckpt"
+    until = time.monotonic() + 200
+    while not checkpoint.is_file() and time.monotonic() < until:
+        time.sleep(0.02)
+    return process
+
+
+def assert_same_student(a, b):
+    left, right = load_file(a / "student.safetensors"), load_file(b / "student.safetensors")
+    assert left.keys() == right.keys()
+    different = [name for name in left if not torch.equal(left[name], right[name])]
+    assert not different
+
+
+def test_a_killed_run_resumes_bit_for_bit(finished, tmp_path):
+    folder = tmp_path / "killed"
+    process = started(folder)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (folder / "student.safetensors").is_file()
+    done = run("train.py", *tiny(folder))
+    assert done.returncode == 0, done.stderr
+    assert_same_student(finished, folder)
+    kimg = [float(row["kimg"]) for row in csv.DictReader((folder / "metrics.csv").open())]
+    assert kimg == sorted(set(kimg))
+
+
+def test_a_terminated_run_saves_and_resumes(finished, tmp_path):
+    folder = tmp_path / "terminated"
+    process = started(folder)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=100) == 143
+    done = run("train.py", *tiny(folder))
+    assert done.returncode == 0, done.stderr
+    assert_same_student(finished, folder)
+
+
+def test_two_processes_make_one_report(tmp_path):
+    folder = tmp_path / "ddp"
+    done = run("train.py", *tiny(folder, "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"), timeout=400)
+    assert done.returncode == 0, done.stderr
+    rows = list(csv.DictReader((folder / "metrics.csv").open()))
+    assert float(rows[-1]["kimg"]) == 0.2  # images are counted over both processes
+    assert (folder / "report.json").is_file()
+
+
+def test_the_evaluation_command_repeats_the_report(finished, tmp_path):
+    done = run("evaluate.py", f"model={finished}", f"hydra.run.dir={tmp_path / 'again'}")
+    assert done.returncode == 0, done.stderr
+    row = next(r for r in json.loads((finished / "report.json").read_text())["rows"] if r["name"] == "student")
+    again = next(
+        r for r in json.loads((tmp_path / "again" / "report.json").read_text())["rows"] if r["name"] == "student"
+    )
+    assert again["metrics"] == row["metrics"]
+    assert again["num_parameters"] == row["num_parameters"]

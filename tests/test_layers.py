@@ -1,0 +1,61 @@
+"""The direction of imports, and no configuration objects below the entry points."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "limbeck"
+LAYERS = [
+    {"errors", "files", "parallel", "images", "allocator"},
+    {"functional"},
+    {"architectures", "embeddings"},
+    {"model", "frozen", "configured"},
+    {"importers", "pruning", "initializers", "losses", "metrics", "data", "profiling"},
+    {"evaluation", "loggers", "export"},
+    {"callbacks"},
+    {"distillation"},
+    {"pipeline", "entry", "sweep", "cli"},
+]
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+FILES = sorted(SOURCE.rglob("*.py"))
+
+
+def unit(path: Path) -> str:
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def imported_units(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+        names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and node.module == "limbeck":
+            names = [f"limbeck.{alias.name}" for alias in node.names]
+        found |= {name.split(".")[1] for name in names if name.startswith("limbeck.")}
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_imports_point_downwards(path):
+    own = unit(path)
+    if own == "__init__":
+        return
+    assert own in LEVEL, f"{own}: give it a layer"
+    upwards = {other for other in imported_units(path) if LEVEL[other] > LEVEL[own]}
+    assert not upwards
+
+
+def test_the_guard_sees_an_import_in_the_wrong_direction(tmp_path):
+    wrong = tmp_path / "wrong.py"
+    wrong.write_text("from limbeck.pipeline import Pipeline\nfrom limbeck import parallel\n")
+    assert imported_units(wrong) == {"pipeline", "parallel"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_objects_receive_values_and_never_the_configuration(path):
+    if unit(path) in {"entry", "configured", "sweep"}:
+        return
+    names = {node.arg for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.arg)}
+    assert "cfg" not in names
+    assert "DictConfig" not in path.read_text()
