@@ -3,11 +3,14 @@
 import math
 
 import numpy as np
+import numpy.typing as npt
 
 NUM_ROUNDS = 6
 
+UInt64 = npt.NDArray[np.uint64]
 
-def mixed(value: np.ndarray) -> np.ndarray:
+
+def mixed(value: UInt64) -> UInt64:
     """Scramble uint64 values one to one, so that near inputs give unrelated outputs.
 
     Source: Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators", 2014, Figure 13 (mix64variant13,
@@ -19,7 +22,7 @@ def mixed(value: np.ndarray) -> np.ndarray:
     return value ^ (value >> np.uint64(31))
 
 
-def permuted(index: np.ndarray, size: int, key: np.ndarray) -> np.ndarray:
+def permuted(index: npt.NDArray[np.int64], size: int, key: UInt64) -> npt.NDArray[np.int64]:
     """Where each index goes in a pseudorandom permutation of 0 .. size - 1; constant memory for any size.
 
     index: int64 [n], each in 0 .. size - 1. key: uint64, [n] or [1]; every key is another permutation.
@@ -40,12 +43,13 @@ def permuted(index: np.ndarray, size: int, key: np.ndarray) -> np.ndarray:
     return result.astype(np.int64)
 
 
-def _scattered(place: np.ndarray, rows: int, columns: int, key: np.ndarray) -> np.ndarray:
-    row, column = place // np.uint64(columns), place % np.uint64(columns)
-    for number in range(NUM_ROUNDS):
-        round_key = mixed(key + np.uint64(number))
-        if number % 2:
-            row = (row + mixed(column ^ round_key) % np.uint64(rows)) % np.uint64(rows)
-        else:
-            column = (column + mixed(row ^ round_key) % np.uint64(columns)) % np.uint64(columns)
+def _scattered(place: UInt64, rows: int, columns: int, key: UInt64) -> UInt64:
+    row, column = np.divmod(place, np.uint64(columns))
+    for number in range(0, NUM_ROUNDS, 2):
+        column = np.remainder(column + _hashed(row, key, number, columns), np.uint64(columns))
+        row = np.remainder(row + _hashed(column, key, number + 1, rows), np.uint64(rows))
     return row * np.uint64(columns) + column
+
+
+def _hashed(coordinate: UInt64, key: UInt64, number: int, limit: int) -> UInt64:
+    return np.remainder(mixed(coordinate ^ mixed(key + np.uint64(number))), np.uint64(limit))

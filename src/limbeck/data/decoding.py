@@ -1,0 +1,103 @@
+"""From the bytes of one image file to the numbers of one training image, or to a line saying what is wrong with it."""
+
+import io
+import struct
+import zlib
+from typing import IO, Literal
+
+import numpy as np
+from PIL import Image
+
+from limbeck.errors import UserError
+
+Resize = Literal["none", "box", "lanczos"]
+FILTERS = {"box": Image.Resampling.BOX, "lanczos": Image.Resampling.LANCZOS}
+GREY_MODES = {"1", "L", "LA", "La"}
+COLOR_MODES = {"P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr"}
+# What Pillow raises for files that are not images, are cut short or are damaged inside.
+UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
+# Pillow warns of, or refuses, pictures so large that they may be an attack; here they are merely wrong.
+TOO_LARGE = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+
+
+def opened(file: IO[bytes], name: str) -> Image.Image:
+    """The image with its header read, its pixels not yet.
+
+    Raises: UserError naming the file, if it is no image of 8 bits a channel.
+    """
+    try:
+        picture = Image.open(file)
+    except UNREADABLE as error:
+        raise UserError(f"{name}: not a readable image; allowed: whole png, jpg, jpeg, webp or bmp files") from error
+    except TOO_LARGE as error:
+        raise UserError(f"{name}: the image is too large ({error})") from error
+    if picture.mode not in GREY_MODES | COLOR_MODES:
+        raise UserError(f"{name}: pixels of mode {picture.mode!r}; allowed: 8 bits a channel, grey or color")
+    return picture
+
+
+def num_channels(picture: Image.Image) -> int:
+    """1 for a grey image, 3 for a color image; opacity does not count."""
+    return 1 if picture.mode in GREY_MODES else 3
+
+
+def check_size(picture: Image.Image, name: str, *, resolution: int, resize: Resize) -> None:
+    """Refuse an image that is not, or with `resize` cannot be made, resolution x resolution.
+
+    Raises: UserError naming the file.
+    """
+    width, height = picture.size
+    if resize == "none" and (width, height) != (resolution, resolution):
+        raise UserError(
+            f"{name}: {width} x {height} pixels; allowed: {resolution} x {resolution}, as data.resolution or the first "
+            f"image says, or set data.resize=box or lanczos to crop and shrink"
+        )
+    if min(width, height) < resolution:
+        raise UserError(f"{name}: {width} x {height} pixels; allowed: at least data.resolution={resolution} each way")
+
+
+def check_channels(picture: Image.Image, name: str, *, channels: int) -> None:
+    """Refuse to lose the colors of an image silently.
+
+    Raises: UserError naming the file.
+    """
+    if num_channels(picture) > channels:
+        raise UserError(
+            f"{name}: a color image; allowed: grey images, as data.num_channels or the first image says, or set "
+            f"data.num_channels=3"
+        )
+
+
+def decoded(content: bytes, name: str, *, resolution: int, channels: int, resize: Resize) -> np.ndarray:
+    """One image as uint8 [channels, resolution, resolution].
+
+    Transparent pixels show white. Grey images become color by three equal channels. With `resize` "box" or "lanczos"
+    the largest centered square is cut out and shrunk by that filter.
+
+    Raises: UserError naming the file.
+    """
+    picture = opened(io.BytesIO(content), name)
+    check_size(picture, name, resolution=resolution, resize=resize)
+    check_channels(picture, name, channels=channels)
+    try:
+        picture = _on_white(picture).convert("L" if channels == 1 else "RGB")
+    except UNREADABLE as error:
+        raise UserError(f"{name}: damaged image ({' '.join(str(error).split())})") from error
+    if resize != "none":
+        picture = picture.resize((resolution, resolution), FILTERS[resize], box=_center(picture.size))
+    pixels = np.asarray(picture)
+    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+
+
+def _on_white(picture: Image.Image) -> Image.Image:
+    if not picture.has_transparency_data:
+        picture.load()
+        return picture
+    picture = picture.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+
+
+def _center(size: tuple[int, int]) -> tuple[int, int, int, int]:
+    edge = min(size)
+    left, top = (size[0] - edge) // 2, (size[1] - edge) // 2
+    return left, top, left + edge, top + edge

@@ -1,0 +1,59 @@
+"""A folder of images and its sub-folders as a source: `data=image_folder data.path=FOLDER`."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from limbeck.data.image_files import Files, ImageFiles, checksums_of
+from limbeck.errors import UserError
+
+
+class Folder(Files):
+    """All files below one folder; links are followed."""
+
+    def __init__(self, path: str | Path | None) -> None:
+        self.path = path
+
+    def names(self) -> list[str]:
+        if self.path is None:
+            raise UserError("data.path: not set; allowed with data=image_folder: data.path=FOLDER, a folder of images")
+        if os.path.isfile(self.path):
+            raise UserError(f"data.path={self.path}: a file; allowed with data=image_folder: a folder (zip: data=zip)")
+        if not os.path.isdir(self.path):
+            raise UserError(
+                f"data.path={self.path}: no such folder; allowed with data=image_folder: a folder of images"
+            )
+        found = []
+        for folder, _, files in os.walk(self.path, onerror=_refuse, followlinks=True):
+            relative = Path(folder).relative_to(self.path)
+            found += [(relative / file).as_posix() for file in files]
+        return sorted(found)
+
+    def read(self, name: str) -> bytes:
+        with self.stream(name) as file:
+            try:
+                return file.read()
+            except OSError as error:
+                raise UserError(f"{self.described(name)}: {error.strerror or error}") from error
+
+    def stream(self, name: str) -> IO[bytes]:
+        try:
+            return open(self.described(name), "rb")
+        except OSError as error:
+            raise UserError(f"{self.described(name)}: {error.strerror or error}") from error
+
+    def checksums(self, names: Sequence[str]) -> list[int]:
+        return checksums_of(self, names)
+
+    def described(self, name: str) -> str:
+        return os.path.join(str(self.path), name) if name else str(self.path)
+
+
+def image_folder(*, path: str | Path | None = None, **options: Any) -> ImageFiles:
+    """Images of a folder, sub-folders included, as a source; `options` are those of `ImageFiles`."""
+    return ImageFiles(Folder(path), **options)
+
+
+def _refuse(error: OSError) -> None:
+    raise UserError(f"data.path: cannot list {error.filename}: {error.strerror or error}") from error
