@@ -1,0 +1,145 @@
+"""What metrics ask for, made when first asked for: images, features, the teacher's images of the same latents."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from limbeck import parallel
+from limbeck.architectures.base import Network
+from limbeck.data.base import ImageSource
+from limbeck.embeddings.base import Embedding
+from limbeck.evaluation.reference import num_reference_images, reference_features, shared_out
+from limbeck.evaluation.sampling import (
+    Latents,
+    batch_seed,
+    drawn_images,
+    drawn_latents,
+    eight_bits,
+    from_eight_bits,
+)
+from limbeck.metrics.base import Samples
+from limbeck.model import Model
+
+KEPT_MIB = 512  # images of a model are kept up to this size per process, and drawn anew for each embedding beyond it
+Progress = Callable[[str, int, int], None]
+Batch = tuple[int, Latents]  # index of the first latent, latents
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How the images of a model are drawn; the words are those of `Protocol`."""
+
+    num_images: int
+    num_reference: int | None
+    seed: int
+    batch_size: int
+    noise: str
+    truncation: float
+    quantize: bool
+
+
+class DrawnSamples(Samples):
+    """The images of one model. Batches are fixed, whatever the number of processes: batch b is drawn and embedded as a
+    whole by process b mod world size, and everyone gets everything.
+    """
+
+    def __init__(
+        self,
+        drawing: Drawing,
+        model: Model,
+        *,
+        data: ImageSource,
+        teacher: Model | None,
+        device: torch.device,
+        on_progress: Progress | None = None,
+    ) -> None:
+        self.drawing, self.model, self.data, self.teacher = drawing, model, data, teacher
+        self.device, self.on_progress = device, on_progress
+        self._latents = drawn_latents(model.generator, drawing.num_images, drawing.seed)
+        self._kept: dict[int, Tensor] = {}
+        self._features: dict[tuple[str, str], Tensor] = {}
+
+    def features(self, embedding: Embedding) -> Tensor:
+        key = ("fake", embedding.digest())
+        if key not in self._features:
+            loaded = embedding.load().to(self.device)
+            found = self._over_batches(
+                lambda batch: loaded(self._student_image(batch)), self.drawing.num_images, f"images, {embedding.name}"
+            )
+            self._features[key] = found.to(self.device)
+        return self._features[key]
+
+    def reference_features(self, embedding: Embedding) -> Tensor:
+        key = ("real", embedding.digest())
+        if key not in self._features:
+            num_images = num_reference_images(self.data, self.drawing.num_reference)
+            features = reference_features(
+                self.data,
+                embedding,
+                num_images=num_images,
+                batch_size=self.drawing.batch_size,
+                device=self.device,
+                on_batch=self._told(f"reference, {embedding.name}", num_images),
+            )
+            self._features[key] = features.to(self.device)
+        return self._features[key]
+
+    def has_teacher(self) -> bool:
+        return self.teacher is not None
+
+    def paired(
+        self, function: Callable[[Tensor, Tensor, Embedding], Tensor], embedding: Embedding, *, num_images: int
+    ) -> Tensor:
+        assert self.teacher is not None, "has_teacher() first"
+        teacher, loaded = self.teacher.generator, embedding.load().to(self.device)
+        return self._over_batches(
+            lambda batch: function(self._student_image(batch), self._as_float(self._drawn(teacher, batch)), loaded),
+            min(num_images, self.drawing.num_images),
+            f"pairs, {embedding.name}",
+        )
+
+    def _over_batches(self, function: Callable[[Batch], Tensor], num_images: int, what: str) -> Tensor:
+        """Rows that `function` makes of the batches that hold the first `num_images` latents, on the CPU."""
+
+        def computed(batch: Batch) -> Tensor:
+            with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+                return function(batch).cpu()
+
+        rows = torch.cat(shared_out(self._own_batches(num_images), computed, self._told(what, num_images)))
+        return rows[:num_images]
+
+    def _own_batches(self, num_images: int) -> Iterator[tuple[int, Batch]]:
+        size = self.drawing.batch_size
+        for number, start in enumerate(range(0, num_images, size)):
+            if number % parallel.world_size() == parallel.rank():
+                yield number, (start, self._latents.part(start, start + size))
+
+    def _student_image(self, batch: Batch) -> Tensor:
+        start = batch[0]
+        if start in self._kept:
+            return self._as_float(self._kept[start])
+        image = self._drawn(self.model.generator, batch)
+        own_images = self.drawing.num_images / parallel.world_size()
+        if image[0].numel() * image.element_size() * own_images <= KEPT_MIB * 2**20:
+            self._kept[start] = image
+        return self._as_float(image)
+
+    def _drawn(self, generator: Network, batch: Batch) -> Tensor:
+        """One batch on the device of the embeddings, in 8 bits if the protocol says so."""
+        start, latents = batch
+        drawing = self.drawing
+        seed = batch_seed(drawing.seed, start)
+        image = drawn_images(generator, latents, noise=drawing.noise, truncation=drawing.truncation, seed=seed)
+        image = image.to(self.device)
+        return eight_bits(image) if drawing.quantize else image
+
+    def _as_float(self, image: Tensor) -> Tensor:
+        return from_eight_bits(image) if self.drawing.quantize else image
+
+    def _told(self, what: str, total: int) -> Callable[[int], None] | None:
+        if self.on_progress is None:
+            return None
+        tell = self.on_progress
+        return lambda done: tell(what, min(done, total), total)

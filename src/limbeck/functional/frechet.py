@@ -1,0 +1,59 @@
+"""Fréchet distance between Gaussians ("FID" when they are fitted to Inception features).
+
+Source: Heusel et al., "GANs Trained by a Two Time-Scale Update Rule", 2017, Eq. 6; Dowson and Landau, 1982.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def moments(features: Float[Tensor, "n d"]) -> tuple[Float[Tensor, " d"], Float[Tensor, "d d"]]:
+    """Mean and unbiased covariance (divided by n - 1), in float64."""
+    if features.shape[0] < 2:
+        raise ValueError(f"features: {features.shape[0]} rows, a covariance needs at least 2")
+    features = features.double()
+    mean = features.mean(dim=0)
+    centered = features - mean
+    return mean, centered.T @ centered / (features.shape[0] - 1)
+
+
+def frechet_distance(
+    mean_a: Float[Tensor, " d"],
+    covariance_a: Float[Tensor, "d d"],
+    mean_b: Float[Tensor, " d"],
+    covariance_b: Float[Tensor, "d d"],
+) -> Float[Tensor, ""]:
+    """|mean_a - mean_b|^2 + tr(A + B - 2 (A B)^(1/2)) in float64; symmetric, 0 for equal arguments."""
+    mean_a, covariance_a, mean_b, covariance_b = (t.double() for t in (mean_a, covariance_a, mean_b, covariance_b))
+    trace = covariance_a.trace() + covariance_b.trace() - 2 * trace_of_root(covariance_a, covariance_b)
+    return (mean_a - mean_b).square().sum() + trace
+
+
+def trace_of_root(a: Float[Tensor, "d d"], b: Float[Tensor, "d d"]) -> Float[Tensor, ""]:
+    """tr (A B)^(1/2) of two symmetric positive semi-definite matrices, without the root itself.
+
+    With A = F F^T the product A B has the eigenvalues of the symmetric F^T B F (and zeros). F is A's Cholesky factor
+    where A has full rank, else its eigenvectors times the roots of the eigenvalues above rounding.
+    """
+    factor, failed = torch.linalg.cholesky_ex(a)
+    if failed or not _well_conditioned(factor):
+        values, vectors = torch.linalg.eigh(a)
+        kept = values > values.max().clamp(min=0) * _rounding(a)
+        factor = vectors[:, kept] * values[kept].sqrt()
+    if factor.shape[1] == 0:
+        return a.new_zeros([])
+    values = torch.linalg.eigvalsh(factor.T @ b @ factor)
+    values = values[values > values.max().clamp(min=0) * _rounding(a)]
+    return values.sqrt().sum()
+
+
+def _rounding(matrix: Tensor) -> float:
+    """Relative size of an eigenvalue that rounding alone can produce."""
+    return matrix.shape[0] * torch.finfo(matrix.dtype).eps
+
+
+def _well_conditioned(factor: Tensor) -> bool:
+    """Whether no pivot of a Cholesky factor is rounding noise."""
+    pivots = factor.diagonal().square()
+    return bool(pivots.min() > pivots.max() * _rounding(factor))

@@ -1,0 +1,1 @@
+"""Numbers that judge a model: each metric asks for what it needs of lazily made samples."""

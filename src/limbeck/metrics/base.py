@@ -1,0 +1,51 @@
+"""What a metric may ask for, and what it has to answer.
+
+A metric is `metric(samples) -> {name: value}`. Samples are lazy: features are computed when the first metric asks for
+them, once per embedding, and never if none asks.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from limbeck.embeddings.base import Embedding
+
+
+class Samples(ABC):
+    """Images of one model under one protocol, and the reference they are compared with."""
+
+    @abstractmethod
+    def features(self, embedding: Embedding) -> Float[Tensor, "n f"]:
+        """Features of the model's images (the fakes), in the order of the latents."""
+
+    @abstractmethod
+    def reference_features(self, embedding: Embedding) -> Float[Tensor, "m f"]:
+        """Features of the real images."""
+
+    @abstractmethod
+    def has_teacher(self) -> bool:
+        """Whether `paired` can be asked."""
+
+    @abstractmethod
+    def paired(
+        self, function: Callable[[Tensor, Tensor, Embedding], Tensor], embedding: Embedding, *, num_images: int
+    ) -> Float[Tensor, " n"]:
+        """`function(student_image, teacher_image, embedding) -> [n]` of the first latents, one value per latent.
+
+        The images are [n, c, h, w] in [-1, 1]; `embedding` is handed over loaded and on the right device.
+        """
+
+
+class Metric(ABC):
+    """One or a few related numbers."""
+
+    @abstractmethod
+    def __call__(self, samples: Samples) -> dict[str, float]:
+        """Values by name; empty if the samples lack what the metric needs (a teacher)."""
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """What stands beside the numbers: estimator, settings, embedding with its weights' hash; JSON values."""

@@ -1,0 +1,35 @@
+"""Precision, recall, density and coverage over any embedding.
+
+Source: Kynkäänniemi et al., 2019; Naeem et al., 2020 (see `functional.prdc`).
+"""
+
+from dataclasses import asdict
+from typing import Any
+
+from limbeck.embeddings.base import Embedding
+from limbeck.errors import UserError
+from limbeck.functional.prdc import overlap
+from limbeck.metrics.base import Metric, Samples
+
+
+class Overlap(Metric):
+    """`precision`, `recall`, `density` and `coverage`, each with the embedding's suffix; higher is better.
+
+    num_neighbors: k; the papers have 3 (precision and recall) and 5 (all four), and the numbers depend on it.
+    """
+
+    def __init__(self, *, embedding: Embedding, num_neighbors: int = 5) -> None:
+        self.embedding, self.num_neighbors = embedding, num_neighbors
+
+    def __call__(self, samples: Samples) -> dict[str, float]:
+        real, fake = samples.reference_features(self.embedding), samples.features(self.embedding)
+        smallest = min(len(real), len(fake))
+        if not 1 <= self.num_neighbors < smallest:
+            raise UserError(
+                f"num_neighbors={self.num_neighbors}: there are {smallest} images; allowed: 1 to {smallest - 1}"
+            )
+        found = asdict(overlap(real=real, fake=fake, num_neighbors=self.num_neighbors))
+        return {name + self.embedding.metric_suffix: value for name, value in found.items()}
+
+    def describe(self) -> dict[str, Any]:
+        return {"estimator": f"balls to neighbor k = {self.num_neighbors}, rim included", **self.embedding.describe()}
