@@ -25,7 +25,7 @@ def test_native_file(tmp_path):
     path = limbeck.save(limbeck.Model(SMALL(), terms="mine"), tmp_path / "t.safetensors")
     model = File(path)()
     assert model.terms == "mine"
-    assert model.history[-1] == {"stage": "import", "path": "t.safetensors"}
+    assert model.history == ({"stage": "import", "path": "t.safetensors"},)
 
 
 def test_untrained_networks_follow_the_seed_alone():

@@ -4,17 +4,41 @@ import os
 from pathlib import Path
 
 from limbeck.errors import CheckpointError, UserError
+from limbeck.importers import nvlabs_pickle, nvlabs_state, rosinality, torch_file
 from limbeck.model import Model, load_native
 
 
 def load(path: str | Path) -> Model:
     """Read a model without executing anything the file holds.
 
+    path: a native .safetensors, rosinality's .pt (also CAGAN, StyleKD, DCP-GAN), NVIDIA's .pkl or state dict, or the
+        folder of a finished run.
+
     Raises: CheckpointError if the file is missing, unreadable, unsafe or of another shape.
     """
-    if not os.path.exists(path):
-        raise CheckpointError(f"model file not found: {path}")
+    if os.path.isdir(path):
+        return load_native(Path(path) / "student.safetensors")
+    try:
+        with open(path, "rb") as file:
+            head = file.read(16)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"model file not found: {path}") from error
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
+    if torch_file.recognized(head):
+        return _from_torch_file(path)
+    if head.startswith(b"\x80"):
+        return nvlabs_pickle.load(path)
     return load_native(path)
+
+
+def _from_torch_file(path: str | Path) -> Model:
+    content = torch_file.read(path)
+    for layout in (rosinality, nvlabs_state):
+        if layout.recognized(content):
+            return layout.model(content, path)
+    found = ", ".join(sorted(map(str, content))[:8]) if isinstance(content, dict) else type(content).__name__
+    raise CheckpointError(f"{path}: no known layout of networks in it; found: {found}")
 
 
 class File:
@@ -35,7 +59,9 @@ class File:
         if not os.path.exists(self.path):
             raise UserError(f"teacher.path={self.path}: no such file; put the checkpoint{hint} there or name another")
         model = load(self.path)
-        return model.after("import", path=os.path.basename(self.path))
+        # A foreign file's reader has said where the model is from; a native file only knows its earlier stages.
+        foreign = model.history and model.history[-1].get("format")
+        return model if foreign else model.after("import", path=os.path.basename(self.path))
 
 
 class Bundled:

@@ -1,0 +1,192 @@
+"""NVIDIA's `.pkl` files of StyleGAN2 networks (stylegan2-ada-pytorch and stylegan3 repositories, SVS students).
+
+Each network in them is stored as a call that executes the Python source stored beside it. Nothing is executed here:
+that call becomes an inert record, from which tensors and a few settings are read.
+Source: the two public repositories' pickling code; layout in words only, nothing of it is copied.
+"""
+
+import io
+import os
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from limbeck.errors import CheckpointError
+from limbeck.importers import nvlabs_state, restricted_pickle, stylegan2
+from limbeck.importers.restricted_pickle import Allowed, Ignored
+from limbeck.model import Model
+
+MAX_MODULES = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTensor:
+    """A tensor still in the bytes of its file."""
+
+    storage: bytes
+    offset: int
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+
+    def read(self) -> Tensor:
+        """The tensor; storage bytes are themselves a nested file of torch, read in weights-only mode."""
+        storage = torch.load(io.BytesIO(self.storage), map_location="cpu", weights_only=True)
+        values = torch.empty(0, dtype=storage.dtype).set_(storage._untyped_storage)
+        last = self.offset + sum((n - 1) * step for n, step in zip(self.size, self.stride, strict=True))
+        numbers = (self.offset, *self.size, *self.stride)
+        # Checked here because torch would silently enlarge a storage that is too short.
+        if min(numbers) < 0 or (0 not in self.size and last >= len(values)) or _product(self.size) > len(values):
+            raise CheckpointError(f"a tensor of shape {self.size} without its data")
+        return values.as_strided(self.size, self.stride, self.offset)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredModule:
+    """A network or layer as stored: the name of its class and its attributes."""
+
+    class_name: str
+    state: dict[str, Any]
+
+    def attribute(self, name: str, default: Any = None) -> Any:
+        return self.state.get(name, default)
+
+    def children(self) -> dict[str, "StoredModule"]:
+        return {name: child for name, child in self.state.get("_modules", {}).items() if child is not None}
+
+
+def load(path: str | Path) -> Model:
+    """Read G_ema (or G) and D of such a file.
+
+    Raises: CheckpointError if the file names anything unexpected, is damaged, or holds other networks.
+    """
+    content = restricted_pickle.read(path, _allowed())
+    try:
+        return _model(content, path)
+    except CheckpointError as error:
+        raise CheckpointError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
+    except Exception as error:  # the records hold what the file's author put there
+        raise CheckpointError(f"{path}: not a StyleGAN2 network file ({type(error).__name__}: {error})") from error
+
+
+def _allowed() -> Allowed:
+    """Names a file may use. Made anew for each file, so that no file can leave a trace in them."""
+
+    def storage(data: bytes) -> bytes:
+        return data
+
+    def tensor(data: bytes, offset: int, size: tuple, stride: tuple, *_rest: Any) -> StoredTensor:
+        return StoredTensor(bytes(data), int(offset), tuple(map(int, size)), tuple(map(int, stride)))
+
+    def parameter(data: StoredTensor, *_rest: Any) -> StoredTensor:
+        return data
+
+    def module(meta: dict[str, Any]) -> StoredModule:
+        return StoredModule(str(meta["class_name"]), dict(meta["state"]))
+
+    def ignored(*arguments: Any) -> Ignored:
+        return Ignored(*arguments)
+
+    def tensorflow(*_arguments: Any) -> None:
+        raise CheckpointError(
+            "a TensorFlow StyleGAN2 pickle; convert it first with legacy.py of NVIDIA's stylegan3 repository"
+        )
+
+    numpy_names = [("numpy", "dtype"), ("numpy", "ndarray")]
+    numpy_names += [
+        (f"numpy.{core}.multiarray", name) for core in ("core", "_core") for name in ("scalar", "_reconstruct")
+    ]
+    return {
+        ("collections", "OrderedDict"): OrderedDict,
+        ("builtins", "set"): set,
+        ("dnnlib.util", "EasyDict"): dict,
+        ("torch._utils", "_rebuild_tensor_v2"): tensor,
+        ("torch._utils", "_rebuild_parameter"): parameter,
+        ("torch.storage", "_load_from_bytes"): storage,
+        ("torch_utils.persistence", "_reconstruct_persistent_obj"): module,
+        ("dnnlib.tflib.network", "Network"): tensorflow,
+        **dict.fromkeys(numpy_names, ignored),
+    }
+
+
+def _model(content: Any, path: str | Path) -> Model:
+    if not isinstance(content, dict) or not isinstance(content.get("G_ema", content.get("G")), StoredModule):
+        raise CheckpointError("not a StyleGAN2 network file: no network named G_ema or G in it")
+    role = "G_ema" if "G_ema" in content else "G"
+    stored, judge = content[role], content.get("D")
+    content.clear()  # frees what is not read
+    _refuse_other_generators(stored)
+    first = stored.children()["synthesis"].children()["b4"].children()["conv1"]
+    where = str(path)
+    generator = stylegan2.generator(_state(stored, where), where=where, clamp=first.attribute("conv_clamp"))
+    facts = {"format": "nvlabs_pickle", "network": role, "file": os.path.basename(path)}
+    discriminator = None
+    if judge is not None:
+        blocks = judge.children()
+        top = next(block for name, block in blocks.items() if name == f"b{judge.attribute('img_resolution')}")
+        if top.attribute("architecture") == "resnet":
+            discriminator = stylegan2.discriminator(
+                _state(judge, where),
+                where=where,
+                clamp=top.children()["conv0"].attribute("conv_clamp"),
+                group_size=blocks["b4"].children()["mbstd"].attribute("group_size"),
+            )
+        else:
+            facts["discriminator"] = f"not read: architecture {top.attribute('architecture')!r}, not 'resnet'"
+    return Model(generator, discriminator, terms=nvlabs_state.TERMS).after("import", **facts)
+
+
+def _refuse_other_generators(stored: StoredModule) -> None:
+    synthesis = stored.children().get("synthesis", StoredModule("nothing", {}))
+    if "input" in synthesis.children():
+        raise CheckpointError("a StyleGAN3 network; only StyleGAN2 networks are read from NVIDIA's files")
+    for name, block in synthesis.children().items():
+        if block.attribute("architecture", "skip") != "skip":
+            raise CheckpointError(
+                f"synthesis.{name}: architecture {block.attribute('architecture')!r}, expected 'skip'"
+            )
+    for name, module in _walk(stored, ""):
+        if module.attribute("activation", "lrelu") not in ("lrelu", "linear"):
+            raise CheckpointError(f"{name}: activation {module.attribute('activation')!r}, expected 'lrelu'")
+        if name.startswith("mapping.fc") and abs(module.attribute("bias_gain", 0.01) - 0.01) > 1e-9:
+            raise CheckpointError(f"{name}: learning-rate multiplier {module.attribute('bias_gain')}, expected 0.01")
+
+
+def _walk(module: StoredModule, prefix: str) -> Iterator[tuple[str, StoredModule]]:
+    """All modules with their dotted names, depth first."""
+    waiting = [(prefix, module)]
+    for _ in range(MAX_MODULES):
+        if not waiting:
+            return
+        name, current = waiting.pop()
+        yield name, current
+        waiting += [(f"{name}.{child}".lstrip("."), inner) for child, inner in current.children().items()]
+    raise CheckpointError(f"more than {MAX_MODULES} modules")
+
+
+def _state(module: StoredModule, where: str) -> dict[str, Tensor]:
+    """The state dict as the network's own `state_dict()` gives it."""
+    state = {}
+    limit = 2 * os.path.getsize(where)
+    for prefix, current in _walk(module, ""):
+        stored = {**current.attribute("_parameters", {}), **current.attribute("_buffers", {})}
+        for name, value in stored.items():
+            if value is None:
+                continue
+            tensor = value.read()
+            limit -= tensor.numel() * tensor.element_size()
+            if limit < 0:
+                raise CheckpointError("refused: tensors larger than the file")
+            state[f"{prefix}.{name}".lstrip(".")] = tensor
+    return nvlabs_state.without_filters(state, where)
+
+
+def _product(numbers: tuple[int, ...]) -> int:
+    total = 1
+    for number in numbers:
+        total *= number
+    return total

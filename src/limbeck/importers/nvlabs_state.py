@@ -1,0 +1,61 @@
+"""Plain state dicts in NVIDIA's StyleGAN2 names, written by `torch.save`: what `limbeck export --format nvlabs` makes.
+
+A container of `G_ema` (or `G`) and `D`, or one bare generator; optional plain numbers `conv_clamp` and
+`mbstd_group_size` for what leaves no trace in the tensors.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from limbeck.errors import CheckpointError
+from limbeck.importers import stylegan2
+from limbeck.model import Model
+
+TERMS = (
+    "weights in NVIDIA's layout: NVIDIA's licences allow research or evaluation only, unless the owner says otherwise"
+)
+
+
+def recognized(content: Any) -> bool:
+    """Whether this is such a container or state dict."""
+    return isinstance(content, dict) and any("synthesis.b4.const" in state for state in _generators(content).values())
+
+
+def model(content: dict[str, Any], path: str | Path) -> Model:
+    """Generator, and discriminator if there is one.
+
+    Raises: CheckpointError naming a tensor that is missing, misshaped or unknown.
+    """
+    where = str(path)
+    role, state = next((role, s) for role, s in _generators(content).items() if "synthesis.b4.const" in s)
+    clamp = content.get("conv_clamp")
+    generator = stylegan2.generator(without_filters(state, where), where=where, clamp=clamp)
+    discriminator = None
+    if isinstance(content.get("D"), Mapping):
+        group_size = content.get("mbstd_group_size", 4)
+        judged = without_filters(content["D"], where)
+        discriminator = stylegan2.discriminator(judged, where=where, clamp=clamp, group_size=group_size)
+    facts = {"format": "nvlabs_state", "network": role, "file": os.path.basename(path)}
+    return Model(generator, discriminator, terms=TERMS).after("import", **facts)
+
+
+def without_filters(state: Mapping[str, Any], where: str) -> dict[str, Tensor]:
+    """The tensors but for the low-pass filters, which are checked to be StyleGAN2's."""
+    kept = {}
+    for name, value in state.items():
+        if not isinstance(value, Tensor):
+            raise CheckpointError(f"{where}: {name!r} is no tensor")
+        if name.endswith("resample_filter"):
+            stylegan2.check_filter(value, f"{where}: {name}")
+        else:
+            kept[name] = value
+    return kept
+
+
+def _generators(content: dict[str, Any]) -> dict[str, Mapping[str, Any]]:
+    named = {role: content[role] for role in ("G_ema", "G") if isinstance(content.get(role), Mapping)}
+    return named | {"bare": content}

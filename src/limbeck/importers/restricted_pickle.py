@@ -1,0 +1,72 @@
+"""Reading pickles without executing anything: an explicit list of harmless names, everything else refused by name.
+
+Pickle is a small program that may call whatever it can name. Here it can name only what `allowed` holds, and those are
+builders of inert records. The pure-Python unpickler is used on purpose: its memo is a dictionary, so a file cannot
+make it reserve memory by naming a huge memo index, and state setting (BUILD) can be confined to our own records.
+"""
+
+import pickle
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, ClassVar
+
+from limbeck.errors import CheckpointError
+
+Allowed = Mapping[tuple[str, str], Callable[..., Any]]
+
+
+class Ignored:
+    """Stands for a value nobody needs (NumPy scalars and arrays in constructor arguments); takes anything."""
+
+    __slots__ = ()
+
+    def __init__(self, *arguments: Any):
+        pass
+
+
+_PythonUnpickler: Any = pickle._Unpickler
+
+
+class _Unpickler(_PythonUnpickler):
+    dispatch: ClassVar = dict(_PythonUnpickler.dispatch)
+
+    def __init__(self, file: BinaryIO, allowed: Allowed):
+        super().__init__(file)
+        self.allowed = allowed
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in self.allowed:
+            raise CheckpointError(
+                f"refused: the file wants {module}.{name}, which is not on the list of harmless names"
+            )
+        return self.allowed[module, name]
+
+    def persistent_load(self, _pid: Any) -> Any:
+        raise CheckpointError("refused: the file refers to objects outside itself")
+
+    def get_extension(self, code: int) -> Any:
+        raise CheckpointError(f"refused: the file uses extension code {code}")
+
+    def load_build(self) -> None:
+        state, target = self.stack.pop(), self.stack[-1]
+        if isinstance(target, Ignored):
+            return
+        if type(target).__name__ != "OrderedDict" or state:
+            raise CheckpointError(f"refused: the file sets the state of a {type(target).__name__}")
+
+    dispatch[pickle.BUILD[0]] = load_build
+
+
+def read(path: str | Path, allowed: Allowed) -> Any:
+    """What the pickle describes, built from allowed names only.
+
+    Raises: CheckpointError naming the first name that is not allowed, or saying that the file is damaged.
+    """
+    try:
+        with open(path, "rb") as file:
+            return _Unpickler(file, allowed).load()
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    except Exception as error:  # a damaged or hostile pickle fails in any way it likes
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise CheckpointError(f"{path}: damaged pickle ({reason[:200]})") from error
