@@ -56,7 +56,7 @@ class EqualLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         gain = self.lr_multiplier / math.sqrt(self.weight.shape[1])
-        return F.linear(x, self.weight * gain, self.bias * self.lr_multiplier)
+        return torch.addmm(self.bias, x, self.weight.T, beta=self.lr_multiplier, alpha=gain)
 
 
 def normalize_second_moment(x: Tensor) -> Tensor:
@@ -141,15 +141,22 @@ class StyledConvolution(nn.Module):
             x = upsampling_convolution(x, weight)
         else:
             x = F.conv2d(x, weight, padding=weight.shape[-1] // 2)
-        bias = (self.bias * GAIN).to(x.dtype)[None, :, None, None]
-        if noise == "const":
-            bias = bias + (self.noise_const * self.noise_strength * GAIN).to(x.dtype)
-        x = torch.addcmul(bias, x, (factor * GAIN).to(x.dtype)[:, :, None, None])
+        # Without gradients nobody else reads the convolution's output, so the steps after it need no new memory.
+        target = None if torch.is_grad_enabled() else x
+        x = torch.addcmul(self._offset(noise, x.dtype), x, (factor * GAIN).to(x.dtype)[:, :, None, None], out=target)
         if noise == "random":
             drawn = torch.randn(x.shape[0], 1, *x.shape[2:], device=x.device, dtype=torch.float32)
-            x = x + (drawn * (self.noise_strength * GAIN)).to(x.dtype)
+            x.add_((drawn * (self.noise_strength * GAIN)).to(x.dtype))
         x = F.leaky_relu(x, SLOPE, inplace=True)
-        return x if clamp is None else x.clamp(-clamp * GAIN, clamp * GAIN)
+        return x if clamp is None else torch.clamp(x, -clamp * GAIN, clamp * GAIN, out=target)
+
+    def _offset(self, noise: Noise, dtype: torch.dtype) -> Tensor:
+        """Bias, and the stored noise if asked for, to be added to every image: [1, o, 1, 1] or [1, o, h, w]."""
+        offset = (self.bias * GAIN)[None, None]
+        if noise == "const":
+            # Summed with channels last, the layout of the activations: any other makes the addition several times slower.
+            offset = offset + (self.noise_const * (self.noise_strength * GAIN))[:, :, None]
+        return offset.to(dtype).permute(2, 0, 1)[None]
 
 
 class ToRGB(nn.Module):
@@ -165,9 +172,12 @@ class ToRGB(nn.Module):
         return self.affine(style) / math.sqrt(self.weight.shape[1])
 
     def forward(self, x: Tensor, scale: Tensor, clamp: float | None) -> Tensor:
-        x = x * scale.to(x.dtype)[:, :, None, None]
-        x = F.conv2d(x, self.weight.to(x.dtype), self.bias.to(x.dtype)).float()
-        return x if clamp is None else x.clamp(-clamp, clamp)
+        n, c, h, w = x.shape
+        # One weight per image: with so few outputs that costs less than scaling the activations.
+        weight = (self.weight.flatten(1) * scale[:, None]).to(x.dtype)
+        pixels = x.permute(0, 2, 3, 1).reshape(n, h * w, c) @ weight.transpose(1, 2)
+        image = pixels.float().add(self.bias).reshape(n, h, w, -1).permute(0, 3, 1, 2)
+        return image if clamp is None else image.clamp(-clamp, clamp)
 
 
 class Block(nn.Module):
