@@ -10,14 +10,13 @@ rounding (1e-4), about twice as fast on a CPU.
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Self
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from limbeck.embeddings.base import Embedding, file_digest, frozen, in_color
+from limbeck.embeddings.base import Embedding, file_digest, freeze, in_color
 from limbeck.errors import UserError
 
 FILE = "pt_inception-2015-12-05-6726825d.pth"
@@ -222,7 +221,7 @@ class Inception(Embedding):
         self.path = path
         self.network: Network | None = None
 
-    def load(self) -> Self:
+    def load(self) -> Embedding:
         if self.network is None:
             path = self._existing()
             try:
@@ -235,8 +234,8 @@ class Inception(Embedding):
             except Exception as error:  # torch.load raises many kinds for a damaged file
                 reason = " ".join(str(error).split())[:200]
                 raise UserError(f"embeddings.inception.path={path}: not the weights {FILE} ({reason})") from error
-            frozen(network)
-            self.network = network.to(memory_format=torch.channels_last)
+            freeze(network)
+            self.network = network
         return self
 
     def weights_digest(self) -> str:

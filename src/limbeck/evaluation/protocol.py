@@ -107,3 +107,15 @@ class Protocol:
         for name in ("num_images", "batch_size"):
             if getattr(self, name) < 1:
                 raise UserError(f"protocol.{name}={getattr(self, name)}: must be at least 1")
+
+
+def protocol_lines(description: Mapping[str, Any]) -> list[str]:
+    """`Protocol.describe` for a terminal: one line for the images, one for each metric."""
+    images = ", ".join(f"{name} {description[name]}" for name in ("seed", "noise", "truncation", "batch_size"))
+    lines = [
+        f"{description['num_images']:,} images ({images}; {description['images']}) "
+        f"against {description['num_reference']:,} real ones ({description['reference']})"
+    ]
+    for name, facts in description["metrics"].items():
+        lines.append(f"{name}: " + "; ".join(f"{key} {value}" for key, value in facts.items()))
+    return lines

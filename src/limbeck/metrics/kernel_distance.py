@@ -70,8 +70,8 @@ class SubsetKernelDistance(Metric):
         drawn = np.random.RandomState(self.seed)
         subsets = []
         for _ in range(self.num_subsets):
-            rows = (drawn.choice(len(part), self.subset_size, replace=False) for part in (fake, real))
-            subsets.append(tuple(torch.from_numpy(index).to(real.device) for index in rows))
+            rows, columns = (drawn.choice(len(part), self.subset_size, replace=False) for part in (fake, real))
+            subsets.append((torch.from_numpy(rows).to(real.device), torch.from_numpy(columns).to(real.device)))
         values = subset_squared_mmds(fake, real, subsets)
         return {name: float(values.mean()), f"{name}_std": float(values.std(correction=0))}
 

@@ -15,7 +15,7 @@ class Perceptual(Metric):
     Without teacher (or for the teacher's own row) there is no value. Not LPIPS: no learned channel weights.
     """
 
-    def __init__(self, *, embedding: Embedding, num_pairs: int = 1000) -> None:
+    def __init__(self, *, embedding: Embedding, num_pairs: int = 500) -> None:
         self.embedding, self.num_pairs = embedding, num_pairs
 
     def __call__(self, samples: Samples) -> dict[str, float]:
