@@ -5,18 +5,16 @@ from pathlib import Path
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from limbeck.entry import launch, refuse_wrong_kinds
+from limbeck.entry import launch, refuse_wrong_kinds, settings_of
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(config: DictConfig) -> None:
     refuse_wrong_kinds(config)
     pipeline = instantiate(config.pipeline, _convert_="all")
-    settings = OmegaConf.to_container(config, resolve=True)
-    del settings["pipeline"]  # repeats the other keys
-    pipeline.run(Path(HydraConfig.get().runtime.output_dir), settings)
+    pipeline.run(Path(HydraConfig.get().runtime.output_dir), settings_of(config))
 
 
 if __name__ == "__main__":

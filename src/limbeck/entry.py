@@ -77,6 +77,15 @@ def refuse_wrong_kinds(config: Any) -> None:
             raise UserError(f"{name}={after!r}: must be a number")
 
 
+def settings_of(config: Any) -> dict[str, Any]:
+    """The resolved configuration as plain containers, without `pipeline`, which repeats the other keys."""
+    from omegaconf import OmegaConf
+
+    settings = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(settings, dict)
+    return {str(name): value for name, value in settings.items() if name != "pipeline"}
+
+
 def register_resolvers() -> None:
     """`limbeck.folder`: a folder name from overrides, short enough for any file system."""
     from omegaconf import OmegaConf

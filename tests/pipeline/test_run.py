@@ -1,6 +1,5 @@
 """Whole runs through the command, as a user starts them."""
 
-import csv
 import json
 import signal
 import subprocess
@@ -9,6 +8,8 @@ import time
 import pytest
 import torch
 from safetensors.torch import load_file
+
+from limbeck.loggers.table import read_table
 
 import limbeck
 
@@ -37,8 +38,8 @@ def test_the_report_compares_all_stages(finished):
 
 
 def test_the_log_counts_images(finished):
-    rows = list(csv.DictReader((finished / "metrics.csv").open()))
-    assert float(rows[-1]["kimg"]) == 0.2
+    rows = read_table(finished / "metrics.csv")
+    assert rows[-1]["kimg"] == 0.2
     assert {"loss/generator/nonsaturating", "loss/discriminator/r1", "logits/teacher/real"} <= set(rows[0])
 
 
@@ -87,7 +88,7 @@ def test_a_killed_run_resumes_bit_for_bit(finished, tmp_path):
     done = run("train.py", *tiny(folder))
     assert done.returncode == 0, done.stderr
     assert_same_student(finished, folder)
-    kimg = [float(row["kimg"]) for row in csv.DictReader((folder / "metrics.csv").open())]
+    kimg = [row["kimg"] for row in read_table(folder / "metrics.csv")]
     assert kimg == sorted(set(kimg))
 
 
@@ -105,8 +106,8 @@ def test_two_processes_make_one_report(tmp_path):
     folder = tmp_path / "ddp"
     done = run("train.py", *tiny(folder, "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"), timeout=400)
     assert done.returncode == 0, done.stderr
-    rows = list(csv.DictReader((folder / "metrics.csv").open()))
-    assert float(rows[-1]["kimg"]) == 0.2  # images are counted over both processes
+    rows = read_table(folder / "metrics.csv")
+    assert rows[-1]["kimg"] == 0.2  # images are counted over both processes
     assert (folder / "report.json").is_file()
 
 

@@ -70,7 +70,18 @@ class Refinable:
 
 
 class Network(nn.Module, ABC):
-    """A generator, denoiser or discriminator that can be written to a file and built again from it."""
+    """A generator, denoiser or discriminator that can be written to a file and built again from it.
+
+    resolution and num_channels of its images; num_classes: 0 if it takes no labels. Style-based
+    generators also have z_dim and the parts `mapping(latent, label) -> style` and `synthesis(style) -> image`.
+    """
+
+    resolution: int
+    num_channels: int
+    num_classes: int
+    z_dim: int
+    mapping: Any
+    synthesis: Any
 
     @property
     @abstractmethod

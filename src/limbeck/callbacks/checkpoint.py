@@ -3,18 +3,29 @@
 import random
 import signal
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, cast
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from torch import Tensor
 
 from limbeck.callbacks.intervals import is_due
 from limbeck.files import written_aside
 from limbeck.parallel import any_process, gathered, rank
 
-Trainer, Module = pl.Trainer, pl.LightningModule
 TERMINATED = 143
+
+
+class ImageCounting(Protocol):
+    """What a checkpoint needs of a LightningModule besides its state."""
+
+    images_seen: Tensor
+    total_images: int
+    batch_size: int
+    device: torch.device
+
+    def check_finite(self) -> object: ...
 
 
 class Checkpoint(pl.Callback):
@@ -29,26 +40,31 @@ class Checkpoint(pl.Callback):
         self._restored: dict[str, Any] | None = None
         self._previous: dict[int, Any] = {}
 
-    def on_fit_start(self, trainer: Trainer, pl_module: Module) -> None:  # noqa: ARG002
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
         for number in (signal.SIGTERM, signal.SIGUSR1):
             self._previous[number] = signal.signal(number, self._stop)
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: Module, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         if self._restored is not None:  # here, because setting up loaders draws random numbers
             set_random_states(self._restored)
             self._restored = None
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: Module, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
-        seen, size = int(pl_module.images_seen), pl_module.batch_size
-        stop = any_process(self._told_to_stop, pl_module.device)
-        if not stop and not is_due(seen - size, seen, self.every_kimg) and seen < pl_module.total_images:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        module = cast(ImageCounting, pl_module)
+        seen = int(module.images_seen)
+        stop = any_process(self._told_to_stop, module.device)
+        if not stop and not is_due(seen - module.batch_size, seen, self.every_kimg) and seen < module.total_images:
             return
-        pl_module.check_finite()
+        module.check_finite()
         self._save(trainer)
         if stop:
             raise SystemExit(TERMINATED)
 
-    def on_fit_end(self, trainer: Trainer, pl_module: Module) -> None:  # noqa: ARG002
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
@@ -60,7 +76,7 @@ class Checkpoint(pl.Callback):
         if rank() < len(states):
             self._restored = states[rank()]
 
-    def _save(self, trainer: Trainer) -> None:
+    def _save(self, trainer: pl.Trainer) -> None:
         """Every process takes part, the first one writes."""
         state = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
         if trainer.is_global_zero:

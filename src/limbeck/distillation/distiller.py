@@ -1,14 +1,17 @@
 """The stage that trains the student: the only place where Lightning's Trainer and several devices appear."""
 
+import logging
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import Logger
 
+from limbeck.architectures.base import Network
 from limbeck.callbacks.checkpoint import Checkpoint
 from limbeck.data.base import ImageSource
 from limbeck.data.loading import train_loader
@@ -16,6 +19,7 @@ from limbeck.distillation.discriminators import Judges
 from limbeck.errors import CheckpointError, UserError
 from limbeck.losses.weighted import checked_terms
 from limbeck.model import Model, Pair
+from limbeck.parallel import gathered
 
 RANK_STRIDE = 1_000_003  # keeps the random streams of processes apart for any seed in use
 
@@ -62,6 +66,7 @@ class Distiller:
             trainer.fit(module, train_dataloaders=loader, ckpt_path=str(path) if seen else None, weights_only=True)
         else:
             _load_state(module, path)
+        self._refuse_drift(module)
         return replace(pair, student=self._result(module, pair))
 
     def _check_numbers(self) -> None:
@@ -82,7 +87,19 @@ class Distiller:
             batch_size=self.batch_size,
         )
 
+    @staticmethod
+    def _quiet() -> None:
+        """Lightning's advice on loops it does not know and its own deprecations would bury our lines."""
+        logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+        for message in (
+            ".*isinstance.treespec, LeafSpec.*",
+            ".*module.s. in eval mode.*",
+            ".*does not have many workers.*",
+        ):
+            warnings.filterwarnings("ignore", message=message)
+
     def _trainer(self, folder: Path, loggers: Sequence[Logger], checkpoint: Checkpoint) -> pl.Trainer:
+        self._quiet()
         return self.trainer(
             callbacks=[*self.callbacks.values(), checkpoint],
             logger=list(loggers),
@@ -95,9 +112,17 @@ class Distiller:
             num_sanity_val_steps=0,
         )
 
+    @staticmethod
+    def _refuse_drift(module: pl.LightningModule) -> None:
+        """Every process must hold the same student; anything else is an error of this program."""
+        sums = gathered([parameter.double().sum().item() for parameter in module.ema.parameters()])
+        if any(other != sums[0] for other in sums):
+            raise RuntimeError("the processes hold different students")
+
     def _result(self, module: pl.LightningModule, pair: Pair) -> Model:
         judge = next(iter(module.judges.values())).cpu().eval().requires_grad_(False)
-        student = replace(pair.student, generator=module.ema.cpu().eval(), discriminator=judge)
+        generator = cast(Network, module.ema).cpu().eval()
+        student = replace(pair.student, generator=generator, discriminator=judge)
         return student.after(
             "distil", kimg=self.kimg, batch_size=self.batch_size, losses=sorted(self.loss["generator"])
         )

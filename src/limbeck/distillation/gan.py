@@ -6,7 +6,7 @@ lazy cadence of its terms, in the order of the official StyleGAN2 release: gener
 
 import copy
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -66,13 +66,15 @@ class GanDistillation(pl.LightningModule):
             raise UserError(f"frozen_precision={frozen_precision!r}: must be 'float32' or 'bfloat16'")
         learning_rate_scale(0, kimg, warmup_kimg=warmup_kimg, decay_kimg=decay_kimg)
         self.pair = pair
-        self.half = frozen_precision == "bfloat16"
+        self.frozen_half = frozen_precision == "bfloat16"
         self.student = copy.deepcopy(pair.student.generator).train().requires_grad_(True)
         self.ema = copy.deepcopy(pair.student.generator).eval().requires_grad_(False)
-        self.teacher = Frozen(copy.deepcopy(pair.teacher.generator), half=self.half) if use_teacher else None
+        self.teacher = Frozen(copy.deepcopy(pair.teacher.generator), half=self.frozen_half) if use_teacher else None
         self.judges = nn.ModuleDict({name: judge.train().requires_grad_(True) for name, judge in judges.items()})
-        self.generator_terms = nn.ModuleDict(generator_terms)
-        self.discriminator_terms = nn.ModuleDict(discriminator_terms)
+        self.players = Players(self.student, self.teacher, dict(judges))
+        self.generator_terms, self.discriminator_terms = dict(generator_terms), dict(discriminator_terms)
+        self.term_states = nn.ModuleDict({"generator": nn.ModuleDict(generator_terms)})
+        self.term_states["discriminator"] = nn.ModuleDict(discriminator_terms)
         self.make_generator_optimizer, self.make_discriminator_optimizer = generator_optimizer, discriminator_optimizer
         self.kimg, self.batch_size = float(kimg), int(batch_size)
         self.micro_batch_size = int(micro_batch_size or batch_size)
@@ -91,13 +93,9 @@ class GanDistillation(pl.LightningModule):
     def total_images(self) -> int:
         return round(self.kimg * 1000)
 
-    @property
-    def players(self) -> Players:
-        return Players(self.student, self.teacher, dict(self.judges.items()))
-
     def setup(self, stage: str) -> None:  # noqa: ARG002 - Lightning's signature
         for term in [*self.generator_terms.values(), *self.discriminator_terms.values()]:
-            term.term.prepare(self.pair, half=self.half)
+            term.term.prepare(self.pair, half=self.frozen_half)
 
     def configure_optimizers(self) -> list[Optimizer]:
         generator = _corrected(self.make_generator_optimizer, self.student, self.generator_terms)
@@ -118,24 +116,24 @@ class GanDistillation(pl.LightningModule):
         _trainable(self.judges, False)
         for every, terms in cadences(self.generator_terms).items():
             if step_index % every == 0:
-                self._optimize([generator], "generator", terms, self._generator_steps(terms, label))
+                self._optimize([generator], "generator", terms, list(self._generator_steps(terms, label)))
         _trainable(self.judges, True)
         _trainable(self.student, False)
         for every, terms in cadences(self.discriminator_terms).items():
             if step_index % every == 0:
-                self._optimize(discriminators, "discriminator", terms, self._discriminator_steps(terms, real, label))
+                steps = list(self._discriminator_steps(terms, real, label))
+                self._optimize(discriminators, "discriminator", terms, steps)
         _trainable(self.student, True)
 
         self._average(seen)
         self.images_seen += self.batch_size
         self._flush_log(seen, seen + self.batch_size)
 
-    def _optimize(self, optimizers: list, player: str, terms: Mapping[str, Weighted], steps: Iterator) -> None:
+    def _optimize(self, optimizers: list, player: str, terms: Mapping[str, Weighted], steps: Sequence) -> None:
         """Zero, accumulate over micro-batches, step; note every term."""
         ordinary = 1 in {term.every_steps for term in terms.values()}
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
-        steps = list(steps)
         for index, step in enumerate(steps):
             total: Any = 0.0
             for name, term in terms.items():

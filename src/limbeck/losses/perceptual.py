@@ -6,7 +6,6 @@ channel weights equal.
 
 from collections.abc import Sequence
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -38,7 +37,7 @@ class Perceptual(Term):
         self.embedding: Frozen | None = None
 
     def prepare(self, pair: Pair, *, half: bool) -> None:  # noqa: ARG002
-        self.embedding = Frozen(self.held[0].load().to(memory_format=torch.channels_last), half=half)
+        self.embedding = Frozen(self.held[0].load(), half=half)
 
     def forward(self, step: GeneratorStep) -> Tensor:
         assert self.embedding is not None, "prepare() first"
