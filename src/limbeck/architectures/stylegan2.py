@@ -154,7 +154,7 @@ class StyledConvolution(nn.Module):
         """Bias, and the stored noise if asked for, to be added to every image: [1, o, 1, 1] or [1, o, h, w]."""
         offset = (self.bias * GAIN)[None, None]
         if noise == "const":
-            # Summed with channels last, as the activations lie: in any other layout the addition takes several times longer.
+            # Summed with channels last, as the activations lie: any other layout makes the addition several times slower.
             offset = offset + (self.noise_const * (self.noise_strength * GAIN))[:, :, None]
         return offset.to(dtype).permute(2, 0, 1)[None]
 
