@@ -2,6 +2,7 @@
 
 import io
 import struct
+import zipfile
 import zlib
 from typing import IO, Literal
 
@@ -14,8 +15,8 @@ Resize = Literal["none", "box", "lanczos"]
 FILTERS = {"box": Image.Resampling.BOX, "lanczos": Image.Resampling.LANCZOS}
 GREY_MODES = {"1", "L", "LA", "La"}
 COLOR_MODES = {"P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr"}
-# What Pillow raises for files that are not images, are cut short or are damaged inside.
-UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
+# What comes out of Pillow for files that are not images, are cut short, or are damaged inside or in their archive.
+UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error, zipfile.BadZipFile)
 # Pillow warns of, or refuses, pictures so large that they may be an attack; here they are merely wrong.
 TOO_LARGE = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 

@@ -121,11 +121,12 @@ class Loader(DataLoader):
             collate_fn=_unchanged,
             num_workers=num_workers,
             prefetch_factor=PREFETCH_BATCHES if num_workers else None,
-            persistent_workers=num_workers > 0,
             pin_memory=torch.cuda.is_available(),
         )
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        # No name for the iterator and no persistent workers (a stream is read only once): so the workers are stopped
+        # as soon as this loop is left, not when a garbage collection finds a traceback that still refers to them.
         for batch in super().__iter__():
             if isinstance(batch, UserError):
                 raise batch

@@ -1,0 +1,327 @@
+"""Folders and zip archives: what is read, what is refused and how, labels, digests; both sources side by side."""
+
+import io
+import json
+import os
+import pickle
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from limbeck.data.image_files import ImageFiles, is_image
+from limbeck.data.image_folder import image_folder
+from limbeck.data.zip_archive import zip_archive
+from limbeck.errors import UserError
+
+Maker = Callable[..., ImageFiles]
+
+
+def picture(seed: int, size: tuple[int, int] = (8, 8), mode: str = "RGB") -> Image.Image:
+    shape = (size[1], size[0], len(mode)) if len(mode) > 1 else (size[1], size[0])
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8), mode)
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def folder_of(tmp_path: Path, files: dict[str, bytes], **options: object) -> ImageFiles:
+    for name, content in files.items():
+        (tmp_path / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "images" / name).write_bytes(content)
+    return image_folder(path=tmp_path / "images", **options)
+
+
+def zip_of(tmp_path: Path, files: dict[str, bytes], **options: object) -> ImageFiles:
+    with zipfile.ZipFile(tmp_path / "images.zip", "w", zipfile.ZIP_STORED) as archive:
+        for name, content in reversed(files.items()):
+            archive.writestr(name, content)
+    return zip_archive(path=tmp_path / "images.zip", **options)
+
+
+@pytest.fixture(params=[folder_of, zip_of], ids=["folder", "zip"])
+def source_of(request, tmp_path) -> Maker:
+    return lambda files, **options: request.param(tmp_path, files, **options)
+
+
+def pixels(image: Image.Image) -> list:
+    return np.asarray(image.convert("RGB")).transpose(2, 0, 1).tolist()
+
+
+def test_images_are_sorted_by_name_and_exact(source_of):
+    files = {
+        "b/2.png": encoded(picture(2)),
+        "a.bmp": encoded(picture(0), "BMP"),
+        "b/1.webp": encoded(picture(1), "WEBP", lossless=True),
+        "c/deep/er/3.PNG": encoded(picture(3)),
+        "notes.txt": b"no image",
+        ".hidden/4.png": b"no image",
+    }
+    source = source_of(files, num_workers=0)
+    facts = source.open()
+    assert (facts.resolution, facts.num_channels, facts.num_classes, facts.num_images) == (8, 3, 0, 4)
+    images, labels = source.train().batch(np.arange(4))
+    assert images.tolist() == [pixels(picture(i)) for i in range(4)]
+    assert labels.tolist() == [0] * 4
+    assert torch.equal(source.heldout().batch(np.array([2]))[0][0], images[2])
+
+
+def test_jpeg_is_read_as_pillow_reads_it(source_of):
+    content = encoded(picture(0), "JPEG")
+    image, _ = source_of({"a.jpg": content, "b.jpeg": content}).train()[1]
+    assert image.tolist() == pixels(Image.open(io.BytesIO(content)))
+
+
+def test_grey_set_has_one_channel(source_of):
+    source = source_of({"a.png": encoded(picture(0, mode="L"))})
+    assert source.open().num_channels == 1
+    assert source.train()[0][0].tolist() == [np.asarray(picture(0, mode="L")).tolist()]
+
+
+def test_grey_among_color_is_spread_over_three_channels(source_of):
+    grey = picture(1, mode="L")
+    image, _ = source_of({"a.png": encoded(picture(0)), "b.png": encoded(grey)}).train()[1]
+    assert image.tolist() == [np.asarray(grey).tolist()] * 3
+
+
+def test_transparency_shows_white(source_of):
+    image = Image.new("RGBA", (2, 2), (200, 100, 0, 255))
+    image.putpixel((0, 0), (7, 7, 7, 0))
+    source = source_of({"a.png": encoded(image)})
+    assert source.open().num_channels == 3
+    assert source.train()[0][0][:, 0].tolist() == [[255, 200], [255, 100], [255, 0]]
+
+
+def test_mirror_adds_flipped_copies_to_training_only(source_of):
+    source = source_of({"a.png": encoded(picture(0)), "b.png": encoded(picture(1))}, mirror=True)
+    assert (len(source.train()), len(source.heldout()), source.open().num_images) == (4, 2, 2)
+    assert torch.equal(source.train()[3][0], source.heldout()[1][0].flip(-1))
+
+
+def test_folder_names_are_classes(source_of):
+    names = ["dogs/1.png", "cats/x/1.png", "birds/2.png", "cats/2.png"]
+    source = source_of({name: encoded(picture(0)) for name in names}, labels="folders")
+    assert source.open().num_classes == 3
+    # Sorted: birds/2, cats/2, cats/x/1, dogs/1.
+    assert source.train().batch(np.arange(4))[1].tolist() == [0, 1, 1, 2]
+
+
+def test_nvidia_labels(source_of):
+    names = ["00000/img00000000.png", "00000/img00000001.png", "00000/img00000002.png"]
+    listing = {"labels": [[names[2], 6], [names[0], 0], [names[1], 3]]}
+    files = {name: encoded(picture(0)) for name in names} | {"dataset.json": json.dumps(listing).encode()}
+    source = source_of(files, labels="json")
+    assert source.open().num_classes == 7
+    assert source.train().batch(np.arange(3))[1].tolist() == [0, 3, 6]
+    assert source_of(files).open().num_classes == 0
+
+
+@pytest.mark.parametrize(
+    ("listing", "said"),
+    [
+        (b'{"labels": null}', "holds no labels"),
+        (b'{"labels": [["b.png", 1]]}', "label None for a.png"),
+        (b'{"labels": [["a.png", -1]]}', "label -1 for a.png"),
+        (b'{"labels": [["a.png", [0.5, 0.5]]]}', "label [0.5, 0.5] for a.png"),
+        (b'{"labels": [["a.png", true]]}', "label True for a.png"),
+        (b'{"classes": 3}', "allowed:"),
+        (b"[1, 2]", "allowed:"),
+        (b"\xff{", "allowed:"),
+        (None, "not found"),
+    ],
+)
+def test_wrong_label_files_are_refused(source_of, listing, said):
+    files = {"a.png": encoded(picture(0))} | ({"dataset.json": listing} if listing else {})
+    with pytest.raises(UserError) as caught:
+        source_of(files, labels="json").open()
+    assert "dataset.json" in str(caught.value)
+    assert said in str(caught.value)
+
+
+def test_images_outside_class_folders_are_refused(source_of):
+    with pytest.raises(UserError, match=r"b\.png: lies in no sub-folder"):
+        source_of({"a/a.png": encoded(picture(0)), "b.png": encoded(picture(0))}, labels="folders").open()
+
+
+GOOD = encoded(picture(0))
+SIXTEEN_BITS = encoded(Image.fromarray(np.zeros((8, 8), dtype=np.uint16)))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (encoded(picture(1, (9, 8))), "9 x 8 pixels; allowed: 8 x 8"),
+        (encoded(picture(1, (16, 16))), "16 x 16 pixels; allowed: 8 x 8"),
+        (b"", "not a readable image"),
+        (b"text, not an image", "not a readable image"),
+        (GOOD[:20], "not a readable image"),
+        (SIXTEEN_BITS, "allowed: 8 bits a channel"),
+    ],
+)
+def test_wrong_images_are_named_before_training(source_of, content, said):
+    source = source_of({"a.png": GOOD, "sub/bad.png": content})
+    with pytest.raises(UserError) as caught:
+        source.open()
+    assert "bad.png: " in str(caught.value)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [GOOD[:-40], GOOD[:60] + bytes(20) + GOOD[80:]], ids=["short", "overwritten"])
+def test_damage_inside_an_image_is_named_when_it_is_read(source_of, content):
+    source = source_of({"a.png": GOOD, "bad.png": content})
+    assert source.open().num_images == 2
+    with pytest.raises(UserError, match=r"bad\.png: damaged image"):
+        source.train().batch(np.array([0, 1]))
+
+
+def test_first_image_must_be_square_too(source_of):
+    with pytest.raises(UserError, match=r"a\.png: 9 x 8 pixels"):
+        source_of({"a.png": encoded(picture(1, (9, 8)))}).open()
+
+
+def test_color_among_grey_is_refused_unless_asked_for(source_of):
+    files = {"a.png": encoded(picture(0, mode="L")), "b.png": GOOD}
+    with pytest.raises(UserError, match=r"b\.png: a color image"):
+        source_of(files).open()
+    assert source_of(files, num_channels=3).train()[0][0].shape == (3, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"resize": "bicubic", "resolution": 4}, "data.resize='bicubic': allowed: none, box, lanczos"),
+        ({"resize": "box"}, "data.resize=box: needs data.resolution"),
+        ({"resolution": 0}, "data.resolution=0"),
+        ({"num_channels": 4}, "data.num_channels=4: allowed: 1 "),
+        ({"labels": "names"}, "data.labels='names': allowed: none, folders, json"),
+        ({"resolution": 16, "resize": "box"}, "a.png: 8 x 8 pixels; allowed: at least data.resolution=16"),
+    ],
+)
+def test_wrong_options_are_refused_when_opened(source_of, options, said):
+    source = source_of({"a.png": GOOD}, **options)
+    with pytest.raises(UserError) as caught:
+        source.open()
+    assert said in str(caught.value)
+
+
+def test_box_averages_the_centered_square(source_of):
+    # 6 x 4: columns 1 .. 4 are the centered square; each 2 x 2 block of it becomes its mean.
+    values = np.zeros((4, 6), dtype=np.uint8)
+    values[:2, 1:3] = [[10, 20], [30, 40]]
+    values[2:, 3:5] = 80
+    values[:, [0, 5]] = 255
+    source = source_of({"a.png": encoded(Image.fromarray(values))}, resize="box", resolution=2)
+    assert source.train()[0][0].tolist() == [[[25, 0], [0, 80]]]
+
+
+def test_lanczos_is_pillows(source_of):
+    image = picture(0, (16, 16))
+    source = source_of({"a.png": encoded(image)}, resize="lanczos", resolution=4)
+    assert source.train()[0][0].tolist() == pixels(image.resize((4, 4), Image.Resampling.LANCZOS))
+
+
+def test_an_empty_set_is_refused(source_of):
+    with pytest.raises(UserError, match=r"data\.path: no images in .*; allowed: png"):
+        source_of({"notes.txt": b"no image"}).open()
+
+
+@pytest.mark.parametrize("make", [image_folder, zip_archive])
+def test_missing_paths_are_refused(make, tmp_path):
+    for source, said in ((make(), "data.path: not set"), (make(path=tmp_path / "no"), "no: no such f")):
+        with pytest.raises(UserError) as caught:
+            source.open()
+        assert said in str(caught.value)
+
+
+def test_folder_and_zip_taken_for_each_other(tmp_path):
+    zip_of(tmp_path, {"a.png": GOOD})
+    with pytest.raises(UserError, match="data=zip"):
+        image_folder(path=tmp_path / "images.zip").open()
+    with pytest.raises(UserError, match="data=image_folder"):
+        zip_archive(path=tmp_path).open()
+
+
+def test_a_file_that_is_no_zip_is_refused(tmp_path):
+    (tmp_path / "a.zip").write_bytes(GOOD)
+    with pytest.raises(UserError, match=r"a\.zip: not a readable zip archive"):
+        zip_archive(path=tmp_path / "a.zip").open()
+
+
+@pytest.mark.parametrize(("edge", "said"), [(8, "not a readable image"), (64, r"damaged entry \(Bad CRC-32")])
+def test_a_damaged_zip_entry_is_named(tmp_path, edge, said):
+    # A small entry fails its checksum as soon as its header is read, a large one when it is read to the end.
+    bad = encoded(picture(1, (edge, edge)))
+    source = zip_of(tmp_path, {"a.png": encoded(picture(0, (edge, edge))), "b.png": bad})
+    content = (tmp_path / "images.zip").read_bytes()
+    place = content.index(bad) + len(bad) - 40
+    (tmp_path / "images.zip").write_bytes(content[:place] + bytes(16) + content[place + 16 :])
+    with pytest.raises(UserError, match=rf"images\.zip:b\.png: {said}"):
+        source.train().batch(np.array([1]))
+
+
+def test_compressed_zips_are_read_too(tmp_path):
+    source = zip_of(tmp_path, {"a.png": GOOD})
+    with zipfile.ZipFile(tmp_path / "images.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.png", GOOD)
+    assert source.train()[0][0].tolist() == pixels(picture(0))
+
+
+def test_an_open_zip_travels_to_other_processes(tmp_path):
+    source = zip_of(tmp_path, {"a.png": GOOD})
+    image, _ = source.train()[0]
+    assert torch.equal(pickle.loads(pickle.dumps(source)).train()[0][0], image)
+
+
+def test_forked_readers_do_not_share_a_file_position(tmp_path):
+    source = zip_of(tmp_path, {"a.png": GOOD})
+    source.open()
+    descriptor = source.files._archive().fp.fileno()
+    reader, writer = os.pipe()
+    if not (child := os.fork()):
+        os.write(writer, bytes([source.files._archive().fp.fileno() != descriptor]))
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert os.read(reader, 1) == b"\x01"
+    os.close(reader)
+    os.close(writer)
+
+
+def test_digest_is_of_content_and_recipe(tmp_path):
+    files = {"a.png": GOOD, "b.png": encoded(picture(1))}
+    here, there = tmp_path / "here", tmp_path / "there"
+    there.mkdir()
+    folder, archive = folder_of(here, files), zip_of(there, files)
+    assert folder.digest() == archive.digest() == image_folder(path=here / "images", mirror=True).digest()
+    os.utime(here / "images" / "a.png", (0, 0))
+    assert image_folder(path=here / "images").digest() == folder.digest()
+    changed = {
+        image_folder(path=here / "images", resize=resize, resolution=4).digest() for resize in ("box", "lanczos")
+    }
+    (here / "images" / "a.png").write_bytes(encoded(picture(2)))
+    changed.add(image_folder(path=here / "images").digest())
+    (here / "images" / "b.png").rename(here / "images" / "c.png")
+    changed.add(image_folder(path=here / "images").digest())
+    assert len(changed | {folder.digest()}) == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("a/b.PNG", True),
+        ("a.jpeg", True),
+        ("a.gif", False),
+        ("png", False),
+        (".a/b.png", False),
+        ("__MACOSX/a.png", False),
+    ],
+)
+def test_what_counts_as_an_image(name, expected):
+    assert is_image(name) is expected
