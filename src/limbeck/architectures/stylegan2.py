@@ -141,9 +141,10 @@ class StyledConvolution(nn.Module):
             x = upsampling_convolution(x, weight)
         else:
             x = F.conv2d(x, weight, padding=weight.shape[-1] // 2)
+        offset, factor = self._offset(noise, x.dtype), (factor * GAIN).to(x.dtype)[:, :, None, None]
         # Without gradients nobody else reads the convolution's output, so the steps after it need no new memory.
-        target = None if torch.is_grad_enabled() else x
-        x = torch.addcmul(self._offset(noise, x.dtype), x, (factor * GAIN).to(x.dtype)[:, :, None, None], out=target)
+        target = None if x.requires_grad or offset.requires_grad or factor.requires_grad else x
+        x = torch.addcmul(offset, x, factor, out=target)
         if noise == "random":
             drawn = torch.randn(x.shape[0], 1, *x.shape[2:], device=x.device, dtype=torch.float32)
             x.add_((drawn * (self.noise_strength * GAIN)).to(x.dtype))
@@ -154,7 +155,7 @@ class StyledConvolution(nn.Module):
         """Bias, and the stored noise if asked for, to be added to every image: [1, o, 1, 1] or [1, o, h, w]."""
         offset = (self.bias * GAIN)[None, None]
         if noise == "const":
-            # Summed with channels last, as the activations lie: any other layout makes the addition several times slower.
+            # Summed with channels last, as the activations lie: other layouts make the addition several times slower.
             offset = offset + (self.noise_const * (self.noise_strength * GAIN))[:, :, None]
         return offset.to(dtype).permute(2, 0, 1)[None]
 
