@@ -77,6 +77,23 @@ def refuse_wrong_kinds(config: Any) -> None:
             raise UserError(f"{name}={after!r}: must be a number")
 
 
+def refuse_nested_launch(config: Any) -> None:
+    """Refuse several processes per job inside a sweep: they would each start the whole sweep again.
+
+    Under submitit on SLURM every process is started by SLURM itself, which is fine.
+    """
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    hydra = HydraConfig.get()
+    launcher = hydra.runtime.choices["hydra/launcher"]
+    if hydra.mode == RunMode.MULTIRUN and "strategy" in config.trainer and launcher != "submitit_slurm":
+        trainer = hydra.runtime.choices["trainer"]
+        raise UserError(
+            f"trainer={trainer} with -m: allowed: trainer=cpu, trainer=gpu, or hydra/launcher=submitit_slurm"
+        )
+
+
 def settings_of(config: Any) -> dict[str, Any]:
     """The resolved configuration as plain containers, without `pipeline`, which repeats the other keys."""
     from omegaconf import OmegaConf

@@ -9,9 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from limbeck.loggers.table import read_table
-
 import limbeck
+from limbeck.loggers.table import read_table
 
 from .conftest import ROOT, command, environment, run, tiny
 

@@ -1,0 +1,37 @@
+"""A sweep skips what is finished, resumes what is not, and ends in a summary."""
+
+import csv
+
+import pytest
+
+from .conftest import TINY, run
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_sweep_is_resumable_and_ends_in_a_table(tmp_path):
+    arguments = [a for a in TINY if not a.startswith(("pruning", "kimg", "distillation.decay", "checkpoint"))]
+    arguments += ["-m", "pruning.ratio=0.25,0.5", "kimg=0.04", "checkpoint_kimg=1", f"hydra.sweep.dir={tmp_path}"]
+    arguments += ["distillation.decay_kimg=0"]
+    first = run("train.py", *arguments)
+    assert first.returncode == 0, first.stderr
+    reports = sorted(tmp_path.rglob("report.json"))
+    assert len(reports) == 2
+    assert (tmp_path / "sweep.md").is_file()
+    assert (tmp_path / "sweep.png").is_file()
+    rows = list(csv.DictReader((tmp_path / "sweep.csv").read_text().splitlines()))
+    assert len(rows) >= 2
+
+    before = reports[0].stat().st_mtime_ns
+    reports[1].unlink()
+    second = run("train.py", *arguments)
+    assert second.returncode == 0, second.stderr
+    assert second.stdout.count("nothing to do") == 1
+    assert reports[0].stat().st_mtime_ns == before
+    assert reports[1].is_file()
+
+
+def test_several_processes_inside_a_sweep_are_refused(tmp_path):
+    done = run("train.py", *TINY, "-m", "seed=0,1", "trainer=ddp", f"hydra.sweep.dir={tmp_path}")
+    assert done.returncode == 2
+    assert "trainer=ddp with -m" in done.stderr
