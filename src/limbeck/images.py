@@ -7,7 +7,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-MIN_TILE = 64  # smaller images are enlarged by a whole factor, without smoothing, so that one can see them
+MIN_TILE = 96  # smaller images are enlarged by a whole factor, without smoothing, so that one can see them
 
 
 def image_grid(images: Float[Tensor, "n c h w"], *, columns: int | None = None) -> Image.Image:

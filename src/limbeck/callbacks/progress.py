@@ -40,8 +40,9 @@ class Progress(pl.Callback):
         self._pause = 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:  # noqa: ARG002
-        self._times = deque([(time.monotonic(), int(pl_module.images_seen))])
-        self._shown, self._pause = time.monotonic(), min(5.0, self.log_every_seconds)
+        now = time.monotonic()
+        self._times = deque([(now, int(pl_module.images_seen))])
+        self._shown, self._pause = now, min(5.0, self.log_every_seconds)
 
     def on_train_batch_end(
         self,

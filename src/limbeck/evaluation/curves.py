@@ -8,44 +8,35 @@ from limbeck.evaluation.figures import short
 from limbeck.loggers.table import KEY
 
 Points = list[tuple[float, float]]
-WIDTH, HEIGHT, LEFT, BOTTOM = 240, 110, 36, 14
+WIDTH, HEIGHT, LEFT, BOTTOM = 230, 112, 44, 16
+ORDER = ("metric", "generator", "discriminator", "logits", "speed", "memory")
 MAX_POINTS = 240  # more than one per pixel only makes the page heavier
 
 
 def curves_html(rows: Sequence[Mapping[str, float]]) -> str:
-    """Charts of every column, grouped by the first parts of its name; empty without at least two rows of anything."""
-    columns = dict.fromkeys(name for row in rows for name in row if name != KEY)
-    groups: dict[str, dict[str, list[tuple[str, Points]]]] = {}
-    for name in columns:
-        points = [(row[KEY], row[name]) for row in rows if name in row and math.isfinite(row[name])]
+    """A chart of every column, metrics first; empty without at least two rows of anything."""
+    charts: dict[tuple[str, str], list[tuple[str, Points]]] = {}
+    for column in dict.fromkeys(name for row in rows for name in row if name != KEY):
+        points = [(row[KEY], row[column]) for row in rows if math.isfinite(row.get(column, math.nan))]
         if len(points) > 1:
-            heading, chart, line = _place(name)
-            groups.setdefault(heading, {}).setdefault(chart, []).append((line, points))
-    return "".join(
-        f"<h3>{escape(heading)}</h3><div class='charts'>"
-        + "".join(_chart(chart, lines) for chart, lines in charts.items())
-        + "</div>"
-        for heading, charts in sorted(groups.items(), key=lambda item: _order(item[0]))
-    )
+            group, chart, line = _place(column)
+            charts.setdefault((group, chart), []).append((line, points))
+    ordered = sorted(charts.items(), key=lambda item: ORDER.index(item[0][0]) if item[0][0] in ORDER else len(ORDER))
+    drawn = "".join(_chart(group, chart, lines) for (group, chart), lines in ordered)
+    return f"<div class='charts'>{drawn}</div>" if drawn else ""
 
 
-def _place(name: str) -> tuple[str, str, str]:
-    """Heading, chart and line of a column: real and fake logits of a discriminator share a chart."""
-    first, *rest = name.split("/")
+def _place(column: str) -> tuple[str, str, str]:
+    """Group, chart and line of a column: real and fake logits of a discriminator share a chart."""
+    first, *rest = column.split("/")
     if first == "loss" and len(rest) > 1:
-        return f"{rest[0]} losses", "/".join(rest[1:]), ""
+        return rest[0], "/".join(rest[1:]), ""
     if first == "logits" and len(rest) > 1:
-        return "logits", "/".join(rest[:-1]), rest[-1]
-    headings = {"metric": "metrics", "speed": "speed and memory", "memory": "speed and memory"}
-    return headings.get(first, first), "/".join(rest) or first, ""
+        return first, "/".join(rest[:-1]), rest[-1]
+    return (first, "/".join(rest), "") if rest else ("", first, "")
 
 
-def _order(heading: str) -> tuple[int, str]:
-    order = ["metrics", "generator losses", "discriminator losses", "logits"]
-    return (order.index(heading) if heading in order else len(order) + (heading == "speed and memory"), heading)
-
-
-def _chart(name: str, lines: list[tuple[str, Points]]) -> str:
+def _chart(group: str, name: str, lines: list[tuple[str, Points]]) -> str:
     xs = [x for _, points in lines for x, _ in points]
     low, high = _range([smooth for _, points in lines for _, smooth in smoothed(points)], lines)
     span_x = (max(xs) - min(xs)) or 1.0
@@ -63,15 +54,15 @@ def _chart(name: str, lines: list[tuple[str, Points]]) -> str:
         + f"<polyline class='line{' second' if index else ''}' points='{place(thinned(smoothed(points)))}'/>"
         for index, (_, points) in enumerate(lines)
     )
-    base = HEIGHT - BOTTOM
+    base, label = HEIGHT - BOTTOM, escape(f"{group} {name} over kimg", quote=True)
     return (
-        f"<div class='chart'><span>{escape(last)}</span><b>{escape(name)}</b>"
-        f"<svg viewBox='0 0 {WIDTH} {HEIGHT}' role='img' aria-label='{escape(name, quote=True)} over kimg'>"
+        f"<div class='chart'><span>{escape(last)}</span><small>{escape(group)}</small><b>{escape(name)}</b>"
+        f"<svg viewBox='0 0 {WIDTH} {HEIGHT}' role='img' aria-label='{label}'>"
         f"<path class='frame' d='M{LEFT} 3V{base}H{WIDTH - 2}'/>"
         f"<text x='{LEFT - 4}' y='11' text-anchor='end'>{short(high)}</text>"
         f"<text x='{LEFT - 4}' y='{base}' text-anchor='end'>{short(low)}</text>"
-        f"<text x='{LEFT}' y='{HEIGHT - 2}'>{short(min(xs))}</text>"
-        f"<text x='{WIDTH - 2}' y='{HEIGHT - 2}' text-anchor='end'>{short(max(xs))} kimg</text>"
+        f"<text x='{LEFT}' y='{HEIGHT - 4}'>{short(min(xs))}</text>"
+        f"<text x='{WIDTH - 2}' y='{HEIGHT - 4}' text-anchor='end'>{short(max(xs))} kimg</text>"
         f"{drawn}</svg></div>"
     )
 

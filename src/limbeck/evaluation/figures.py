@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,11 +18,11 @@ def short(value: float | None) -> str:
     """Three or four significant digits: 24.8 M, 1.39 G, 0.0123; a dash for what was not measured."""
     if value is None or not math.isfinite(value):
         return DASH
-    for size, unit in ((1e12, " T"), (1e9, " G"), (1e6, " M")):
-        if abs(value) >= size:
-            return f"{value / size:.3g}{unit}"
+    for least, unit, letter in ((1e12, 1e12, "T"), (1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e5, 1e3, "k")):
+        if abs(value) >= least:
+            return f"{value / unit:.3g} {letter}"
     if float(value).is_integer() and abs(value) < 1e5:
-        return f"{int(value)}"
+        return f"{int(value):,}"
     if abs(value) >= 1000:
         return f"{value:,.0f}"
     return f"{value:.3g}" if abs(value) >= 1e-3 or value == 0 else f"{value:.2g}"
@@ -40,6 +41,11 @@ def times(factor: float | None) -> str:
         return ""
     digits = 0 if factor >= 100 else 1 if factor >= 10 else 2
     return f"{TIMES} {factor:.{digits}f}"
+
+
+def heading(report: Report, folder: Path) -> str:
+    """The report's title, else the last two parts of the folder: experiment and overrides."""
+    return report.title or " / ".join(folder.absolute().parts[-2:])
 
 
 def metric_names(rows: Sequence[Row]) -> list[str]:

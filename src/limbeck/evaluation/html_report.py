@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import OmegaConf
 
 from limbeck.evaluation.curves import curves_html
-from limbeck.evaluation.figures import TIMES, highlights, metric_names, ratio, short, times
+from limbeck.evaluation.figures import TIMES, heading, highlights, metric_names, ratio, short, times
 from limbeck.evaluation.html_style import STYLE
 from limbeck.loggers.table import read_table
 
@@ -26,7 +26,7 @@ RATE = "speed/images_per_second"
 
 def html_report(report: Report, folder: Path) -> str:
     """The whole page; curves come from `folder`'s metrics.csv, pictures from the rows' grids."""
-    rows = read_table(folder / "metrics.csv")
+    title, rows = heading(report, folder), read_table(folder / "metrics.csv")
     sections = [
         ("Teacher and student", _table(report)),
         ("The same latents in every row", "".join(_figure(row) for row in report.rows if row.grid)),
@@ -38,26 +38,26 @@ def html_report(report: Report, folder: Path) -> str:
         ("", _config(report.config)),
     ]
     body = "".join(
-        f"<section>{f'<h2>{escape(title)}</h2>' if title else ''}{content}</section>"
-        for title, content in sections
+        f"<section>{f'<h2>{escape(name)}</h2>' if name else ''}{content}</section>"
+        for name, content in sections
         if content
     )
     return (
         "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
         "<meta name='viewport' content='width=device-width, initial-scale=1'>"
-        f"<title>{escape(report.title)}</title><style>{STYLE}</style></head><body><main>"
-        f"{_head(report)}{body}</main></body></html>\n"
+        f"<title>{escape(title)}</title><style>{STYLE}</style></head><body><main>"
+        f"{_head(report, title)}{body}</main></body></html>\n"
     )
 
 
-def _head(report: Report) -> str:
+def _head(report: Report, title: str) -> str:
     subtitle = " · ".join(str(report.versions[key]) for key in ("date", "hardware", "commit") if key in report.versions)
     cards = "".join(
         f"<div class='highlight'><b>{escape(item.value)}</b><span>{escape(item.caption)}</span></div>"
         for item in highlights(report)
     )
     return (
-        f"<header><h1>{escape(report.title)}</h1><p class='subtitle'>{escape(subtitle)}</p></header>"
+        f"<header><h1>{escape(title)}</h1><p class='subtitle'>{escape(subtitle)}</p></header>"
         f"<div class='highlights'>{cards}</div>"
     )
 

@@ -26,11 +26,8 @@ section {
   background: var(--card); border: 1px solid var(--line); border-radius: 10px;
   padding: 20px 22px; margin-top: 18px;
 }
-.highlights {
-  display: grid; grid-template-columns: repeat(auto-fit, minmax(170px, 1fr));
-  gap: 12px; margin-top: 22px;
-}
-.highlight { background: var(--wash); border-radius: 10px; padding: 14px 18px; }
+.highlights { display: flex; flex-wrap: wrap; gap: 12px; margin-top: 22px; }
+.highlight { flex: 1 0 auto; background: var(--wash); border-radius: 10px; padding: 14px 18px; }
 .highlight b {
   display: block; font-size: 25px; line-height: 1.25;
   color: var(--accent); font-weight: 650; white-space: nowrap;
@@ -56,7 +53,10 @@ figure + figure { margin-top: 10px; }
 figcaption { font-weight: 600; font-size: 13px; }
 figcaption small { display: block; color: var(--soft); font-weight: 400; }
 img { display: block; max-width: 100%; height: auto; border-radius: 6px; image-rendering: pixelated; }
-.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(235px, 1fr)); gap: 14px 18px; }
+.charts {
+  display: grid; grid-template-columns: repeat(auto-fill, minmax(215px, 1fr)); gap: 18px 20px; margin-top: 16px;
+}
+.chart small { display: block; color: var(--soft); font-size: 11.5px; line-height: 1.2; }
 .chart b { font-size: 13px; font-weight: 600; overflow-wrap: anywhere; }
 .chart span { float: right; color: var(--soft); font-size: 12px; font-variant-numeric: tabular-nums; }
 .chart svg { display: block; width: 100%; height: auto; margin-top: 4px; }

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
-from limbeck.evaluation.figures import highlights, metric_names, ratio, short, times
+from limbeck.evaluation.figures import heading, highlights, metric_names, ratio, short, times
 
 if TYPE_CHECKING:
     from limbeck.evaluation.report import Report
@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
 def markdown_report(report: Report, folder: Path) -> str:
     """The whole document; pictures are linked relative to `folder`."""
-    parts = [f"# {report.title}", _headline(report), markdown_table(report), *(f"- {note}" for note in report.notes)]
+    parts = [
+        f"# {heading(report, folder)}",
+        _headline(report),
+        markdown_table(report),
+        *(f"- {note}" for note in report.notes),
+    ]
     pictures = [row for row in report.rows if row.grid is not None]
     if pictures:
         parts.append("## The same latents in every row")

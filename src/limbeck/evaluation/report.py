@@ -36,15 +36,15 @@ class Row:
 class Report:
     """Rows in the order of the stages, and what their numbers depend on.
 
-    title: usually the experiment. protocol: of the metrics, as `Protocol.describe` gives it. config: resolved
-    configuration. versions: software, commit, hardware, date. notes: sentences printed under the table.
+    title: default the folder's last two parts. protocol: of the metrics, as `Protocol.describe` gives it.
+    config: resolved configuration. versions: software, commit, hardware, date. notes: printed under the table.
     """
 
     rows: Sequence[Row]
     protocol: Mapping[str, Any]
     config: Mapping[str, Any]
     versions: Mapping[str, str]
-    title: str = "Report"
+    title: str = ""
     notes: Sequence[str] = field(default=())
 
     def row(self, name: str) -> Row | None:

@@ -40,7 +40,7 @@ def _commit() -> str:
 def _hardware() -> str:
     if torch.cuda.is_available():
         return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
-    return f"{_processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
+    return f"{_processor()}, {os.cpu_count()} cores, torch threads: {torch.get_num_threads()}"
 
 
 def _processor() -> str:

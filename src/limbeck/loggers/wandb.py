@@ -116,9 +116,12 @@ class WandB(RunLogger):
 
     @rank_zero_only
     def close(self) -> None:
+        import wandb
+
         if self._run is not None:
             self._run.finish()
             self._run = None
+            wandb.teardown()  # `finish` alone returns before the file is written
 
     def _log(self, values: dict[str, Any], kimg: float) -> None:
         self.experiment.log({**values, "kimg": kimg}, step=round(kimg * 1000))

@@ -1,0 +1,42 @@
+"""Short forms of numbers, by hand."""
+
+import math
+
+import pytest
+
+from limbeck.evaluation.figures import main_metric, ratio, short, times
+from limbeck.evaluation.report import Row
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (30_034_338, "30 M"),
+        (24_767_458, "24.8 M"),
+        (45_124_673_536, "45.1 G"),
+        (231_456, "231 k"),
+        (12_345, "12,345"),
+        (1234.5, "1,234"),
+        (8.932, "8.93"),
+        (0.00312, "0.00312"),
+        (0.000031234, "3.1e-05"),
+        (0.0, "0"),
+        (-1.25, "-1.25"),
+        (None, "\u2013"),
+        (math.nan, "\u2013"),
+    ],
+)
+def test_short(value, expected):
+    assert short(value) == expected
+
+
+def test_times_says_nothing_where_a_ratio_says_nothing():
+    assert [times(ratio(reference, 2.0)) for reference in (4, 25, 250)] == ["\u00d7 2.00", "\u00d7 12.5", "\u00d7 125"]
+    assert [times(ratio(*pair)) for pair in ((0, 2), (2, 0), (None, 1), (1, math.nan))] == [""] * 4
+
+
+def test_main_metric_is_the_kernel_distance():
+    row = Row("student", 1, 1, 1.0, 1.0, {"frechet_lite0": 1.0, "kid_lite0": 1.0})
+    assert main_metric([row]) == "kid_lite0"
+    assert main_metric([Row("student", 1, 1, 1.0, 1.0, {"recall": 1.0})]) == "recall"
+    assert main_metric([Row("student", 1, 1, 1.0, 1.0, {})]) is None

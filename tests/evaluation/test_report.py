@@ -1,0 +1,132 @@
+"""What a report says, read back from its three files."""
+
+import base64
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+from PIL import Image
+
+from limbeck.errors import UserError
+from limbeck.evaluation.figures import highlights
+from limbeck.evaluation.report import Report, Row
+from limbeck.loggers.table import Table
+
+HISTORY = ({"stage": "prune", "ratio": 0.7}, {"stage": "distil", "losses": ["nonsaturating", "pixel_l1"]})
+
+
+@pytest.fixture
+def report(tmp_path):
+    rows = []
+    for name, size, kid in (("teacher", 10, 0.01), ("pruned", 1, 0.5), ("initialized", 1, 0.4), ("student", 1, 0.025)):
+        grid = tmp_path / "samples" / f"{name}.png"
+        grid.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (4, 2), "red").save(grid)
+        metrics = {"kid_lite0": kid, "recall": float("nan")} if name == "teacher" else {"kid_lite0": kid}
+        history = HISTORY if name == "student" else ()
+        rows.append(
+            Row(name, 1000 * size, 3_000_000 * size, 0.5 * size, 2.0 * size, metrics, grid, history, "CC-BY <4.0>")
+        )
+    protocol = {"num_images": 500, "metrics": {"kid_lite0": {"embedding": "lite0", "weights": "abc123"}}}
+    return Report(rows, protocol, {"pruning": {"ratio": 0.7, "note": "</details>"}}, {"torch": "2.13.0"}, title="a & b")
+
+
+class Page(HTMLParser):
+    """Balance of tags, addresses of sources, and text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.sources, self.text = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+        self.sources += [value for name, value in attrs if name in ("src", "href", "xlink:href", "data")]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_startendtag(self, tag, attrs):
+        pass
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] != "style":
+            self.text.append(data)
+
+
+def test_json_has_the_promised_form(report, tmp_path):
+    report.write(tmp_path)
+    facts = json.loads((tmp_path / "report.json").read_text(), parse_constant=lambda name: pytest.fail(name))
+    assert list(facts) == ["rows", "protocol", "config", "versions"]
+    assert [row["name"] for row in facts["rows"]] == ["teacher", "pruned", "initialized", "student"]
+    assert facts["rows"][3] == {
+        "name": "student",
+        "num_parameters": 1000,
+        "macs": 3_000_000,
+        "size_mib": 0.5,
+        "latency_ms": 2.0,
+        "metrics": {"kid_lite0": 0.025},
+        "history": [dict(entry) for entry in HISTORY],
+        "terms": "CC-BY <4.0>",
+    }
+    assert facts["rows"][0]["metrics"]["recall"] is None
+    assert facts["protocol"]["metrics"]["kid_lite0"]["weights"] == "abc123"
+    assert facts["config"]["pruning"]["ratio"] == 0.7
+
+
+def test_page_is_whole_well_formed_and_fetches_nothing(report, tmp_path):
+    Table(tmp_path / "metrics.csv").put({"kimg": 1, "loss/generator/pixel_l1": 0.5})
+    Table(tmp_path / "metrics.csv").put({"kimg": 2, "loss/generator/pixel_l1": 0.25, "speed/images_per_second": 50})
+    report.write(tmp_path)
+    text = (tmp_path / "report.html").read_text()
+    page = Page(text)
+    assert page.open == []
+    assert len(page.sources) == 4
+    for source in page.sources:
+        kind, _, content = source.partition(",")
+        assert kind == "data:image/png;base64"
+        assert base64.b64decode(content) == (tmp_path / "samples" / "student.png").read_bytes()
+    assert not re.search(r"https?:|@import|url\(", text)
+    for expected in ("a & b", "10.0", "0.5 \u2192 0.025", "abc123", "CC-BY <4.0>", "nonsaturating, pixel_l1", "2.13.0"):
+        assert any(expected in part for part in page.text), expected
+    assert any("note: </details>" in part for part in page.text)
+    assert text.count("<svg") == 1  # one loss has two points, the rate has only one
+    assert "2 kimg at 50 images/s" in text
+
+
+def test_markdown_links_pictures_relative_to_the_folder(report, tmp_path):
+    report.write(tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    assert "![student](samples/student.png)" in text
+    table = [line for line in text.splitlines() if line.startswith("| ")]
+    assert [cell.strip() for cell in table[-1].split("|")[1:4]] == [
+        "student",
+        "1,000 (\u00d7 10.0)",
+        "3 M (\u00d7 10.0)",
+    ]
+    assert len({line.count("|") for line in table}) == 1
+    assert str(tmp_path) not in text
+
+
+def test_headline_compares_student_with_teacher_and_with_pruned(report):
+    assert [(item.value, item.caption) for item in highlights(report)] == [
+        ("\u00d7 10.0", "fewer parameters"),
+        ("\u00d7 10.0", "fewer MACs"),
+        ("\u00d7 10.0", "faster"),
+        ("0.5 \u2192 0.025", "kid_lite0, pruned \u2192 distilled"),
+    ]
+
+
+def test_one_row_without_anything_else_is_a_report_too(tmp_path):
+    Report([Row("model", 5, 6, 0.1, 1.0, {})], {}, {}, {}).write(tmp_path / "quickstart" / "default")
+    text = (tmp_path / "quickstart" / "default" / "report.html").read_text()
+    assert Page(text).open == []
+    assert "<h1>quickstart / default</h1>" in text
+
+
+def test_full_disk_or_missing_rights_are_one_line(report, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write"):
+        report.write(tmp_path / "file" / "below")

@@ -1,0 +1,111 @@
+"""The summary across run folders, from files like those that runs leave."""
+
+import csv
+import sys
+
+import pytest
+from omegaconf import OmegaConf
+from PIL import Image
+
+from limbeck.errors import UserError
+from limbeck.evaluation.report import Report, Row
+from limbeck.sweep import SweepSummary, main, read_runs, summary_table, varied_keys, write_summary
+
+
+def make_run(folder, initializer, ratio, kid=None):
+    config = {
+        "seed": 0,
+        "run_name": folder.name,
+        "pruning": {"_target_": "limbeck.pruning.pruner.Pruner", "ratio": ratio},
+        "initializer": {"_target_": f"limbeck.initializers.{initializer}.{initializer.title()}"},
+        "pipeline": {"pruning": {"ratio": ratio}},
+    }
+    folder.mkdir(parents=True)
+    OmegaConf.save(config, folder / "config.yaml")
+    if kid is not None:
+        size = 1 - ratio
+        rows = [
+            Row("teacher", 1000, 4_000_000, 1.0, 8.0, {"recall": 0.9, "kid_lite0": 0.001}),
+            Row("pruned", int(1000 * size), int(4e6 * size), size, 8.0 * size, {"recall": 0.0, "kid_lite0": 0.5}),
+            Row("student", int(1000 * size), int(4e6 * size), size, 8.0 * size, {"recall": 0.5, "kid_lite0": kid}),
+        ]
+        Report(rows, {}, config, {}).write(folder)
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    make_run(tmp_path / "a", "keep", 0.5, 0.02)
+    make_run(tmp_path / "b", "keep", 0.75, 0.04)
+    make_run(tmp_path / "c", "svs", 0.5, 0.01)
+    make_run(tmp_path / "nested" / "d", "svs", 0.75)
+    return tmp_path
+
+
+def test_columns_are_the_settings_that_differ(sweep):
+    assert varied_keys(read_runs(sweep)) == ["initializer._target_", "pruning.ratio"]
+
+
+def test_table_by_hand(sweep):
+    header, lines = summary_table(read_runs(sweep))
+    assert header == ["initializer._target_, pruning.ratio", "parameters", "MACs", "latency ms", "recall", "kid_lite0"]
+    assert lines[1] == [
+        "Keep, 0.75",
+        "250 \u00d7 4.00",
+        "1 M \u00d7 4.00",
+        "2 \u00d7 4.00",
+        "0 \u2192 0.5",
+        "0.5 \u2192 0.04",
+    ]
+    assert lines[3] == ["Svs, 0.75", "unfinished", "", "", "", ""]
+    assert len(lines) == 4
+
+
+def test_files_hold_every_model_unrounded_and_a_plot(sweep):
+    markdown = write_summary(read_runs(sweep), sweep)
+    assert (sweep / "sweep.md").read_text() == markdown + "\n"
+    with open(sweep / "sweep.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["run"], row["model"]) for row in rows][3:] == [
+        ("b", "teacher"),
+        ("b", "pruned"),
+        ("b", "student"),
+        ("c", "teacher"),
+        ("c", "pruned"),
+        ("c", "student"),
+        ("nested/d", "unfinished"),
+    ]
+    assert rows[5]["kid_lite0"] == "0.04"
+    assert rows[5]["macs"] == "1000000"
+    with Image.open(sweep / "sweep.png") as image:
+        assert image.width > 600
+
+
+def test_sweep_without_a_finished_run_has_a_table_only(tmp_path):
+    make_run(tmp_path / "a", "keep", 0.5)
+    assert write_summary(read_runs(tmp_path), tmp_path).endswith("| a | unfinished |  |  |")
+    assert not (tmp_path / "sweep.png").exists()
+
+
+def test_damaged_report_is_named(sweep):
+    (sweep / "b" / "report.json").write_text("{")
+    with pytest.raises(UserError, match=r"/b: unreadable report"):
+        read_runs(sweep)
+
+
+def test_hydra_callback_summarizes_the_sweep_folder(sweep, capsys):
+    SweepSummary().on_multirun_end(OmegaConf.create({"hydra": {"sweep": {"dir": str(sweep)}}}))
+    assert (sweep / "sweep.csv").is_file()
+    assert "Svs, 0.5" in capsys.readouterr().out
+    SweepSummary().on_multirun_end(OmegaConf.create({"hydra": {"sweep": {"dir": str(sweep / "missing")}}}))
+    assert capsys.readouterr().out == ""
+
+
+def test_command(sweep, tmp_path_factory, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["sweep", str(sweep)])
+    main()
+    assert "Keep, 0.5" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["sweep", str(tmp_path_factory.mktemp("empty"))])
+    with pytest.raises(SystemExit) as refused:
+        main()
+    assert refused.value.code == 2
+    assert capsys.readouterr().err.startswith("error: ")
