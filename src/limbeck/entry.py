@@ -15,25 +15,12 @@ MENDABLE = 2
 
 @contextlib.contextmanager
 def exit_on_user_error() -> Iterator[None]:
-    """Turn UserError into `error: …` on standard error and exit code 2."""
-    try:
-        yield
-    except UserError as error:
-        sys.exit(_refused(str(error)))
-
-
-def launch(main: Callable[[], None]) -> None:
-    """Run a Hydra entry point with the same rule for Hydra's own complaints."""
+    """Turn what the user can mend into `error: …` on standard error and exit code 2."""
     from hydra.errors import HydraException, InstantiationException
     from omegaconf.errors import OmegaConfBaseException
 
-    from limbeck import allocator
-
-    allocator.set_allocator()
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # lets us see the exception instead of Hydra's own exit
-    register_resolvers()
     try:
-        main()
+        yield
     except UserError as error:
         sys.exit(_refused(str(error)))
     except InstantiationException as error:
@@ -49,6 +36,17 @@ def launch(main: Callable[[], None]) -> None:
         if error.filename is None:
             raise
         sys.exit(_refused(f"{error.filename}: {error.strerror}"))
+
+
+def launch(main: Callable[[], None]) -> None:
+    """Run a Hydra entry point; its body guards itself, this guards what Hydra does before and after."""
+    from limbeck import allocator
+
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # lets us see Hydra's exceptions instead of its own exit
+    register_resolvers()
+    with exit_on_user_error():
+        allocator.set_allocator()
+        main()
 
 
 def refuse_wrong_kinds(config: Any) -> None:

@@ -23,6 +23,7 @@ from limbeck.files import written_aside
 from limbeck.loggers.base import RunLogger, log_rows
 from limbeck.model import Model, Pair, load_native, save
 
+PRUNED, INITIALIZED, STUDENT = (f"{stage}.safetensors" for stage in ("pruned", "initialized", "student"))
 FINISHED = "report.json"
 
 
@@ -53,7 +54,7 @@ class Pipeline:
         loggers = [make(folder) for make in self.loggers.values()]
         pair = self.distiller(Pair(teacher, initialized), data=self.data, folder=folder, loggers=loggers)
         if parallel.rank() == 0:
-            save(pair.student, folder / "student.safetensors")
+            save(pair.student, folder / STUDENT)
         announce("evaluate", f"{self.judgement.protocol.num_images} images a model")
         stages = {"teacher": teacher, "pruned": pruned, "initialized": initialized, "student": pair.student}
         report = self.judgement(
@@ -74,9 +75,10 @@ class Pipeline:
         if path.is_file():
             if self.resume == "never":
                 raise UserError(f"resume=never, but {folder} holds a run already; choose another hydra.run.dir")
-            if path.read_text() != config_text:
+            if path.read_text() != config_text and (folder / PRUNED).is_file():
                 raise UserError(f"{folder} holds a run with another configuration; choose another hydra.run.dir")
-            return (folder / FINISHED).is_file()
+            if (folder / FINISHED).is_file():
+                return True
         with written_aside(path) as aside:
             aside.write_text(config_text)
         return False
@@ -94,7 +96,7 @@ class Pipeline:
 
     def _prepared(self, teacher: Model, folder: Path) -> tuple[Model, Model]:
         """The pruned and the initialized student; made on the first process, read by the others."""
-        pruned, initialized = folder / "pruned.safetensors", folder / "initialized.safetensors"
+        pruned, initialized = folder / PRUNED, folder / INITIALIZED
         if parallel.rank() == 0 and not initialized.is_file():
             announce("prune")
             pair = self.pruning(Pair(teacher, teacher))
