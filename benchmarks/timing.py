@@ -9,6 +9,7 @@ import platform
 import statistics
 import sys
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
@@ -73,6 +74,7 @@ def others_line(times: Mapping[str, Times]) -> str:
 
 def prepare(threads: int | None) -> str:
     """Set threads and allocator as the entry points do; returns one line naming the conditions."""
+    warnings.filterwarnings("ignore", module="torchvision.models._utils")
     tuned = set_allocator()
     if threads:
         torch.set_num_threads(threads)
