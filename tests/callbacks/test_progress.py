@@ -5,7 +5,7 @@ import re
 import pytest
 
 from limbeck.callbacks import progress
-from limbeck.callbacks.progress import Progress, announce, clock, progress_line
+from limbeck.callbacks.progress import Progress, announce, clock, fitted, progress_line
 
 from .conftest import Counting
 
@@ -15,6 +15,21 @@ LOSSES = {"loss/generator/pixel_l1": 0.125, "loss/generator/nonsaturating": 1.23
 def test_line_by_hand():
     line = progress_line(12_400, 30_000, 40.0, {**LOSSES, "logits/fresh/real": 1.0})
     assert line == "12.4/30 kimg  41 %  40 images/s  7:20 left  G: pixel_l1 0.125, nonsaturating 1.23  D: r1 2"
+
+
+@pytest.mark.parametrize(
+    ("width", "expected"),
+    [
+        (100, "1/2 kimg  G: pixel_l1 0.125, r1 2.5"),
+        (35, "1/2 kimg  G: pixel_l1 0.125, r1 2.5"),
+        (34, "1/2 kimg  G: pixel_l1 0.125"),
+        (27, "1/2 kimg  G: pixel_l1 0.125"),
+        (26, "1/2 kimg"),
+        (5, "1/2 k"),
+    ],
+)
+def test_narrow_terminals_lose_whole_entries(width, expected):
+    assert fitted("1/2 kimg  G: pixel_l1 0.125, r1 2.5", width) == expected
 
 
 def test_line_before_anything_is_known():

@@ -76,12 +76,11 @@ class Progress(pl.Callback):
             self._times.popleft()
         (then, before), total = self._times[0], pl_module.total_images
         rate = (images - before) / (now - then) if now > then else 0.0
-        text = " " * 9 + progress_line(images, total, rate, pl_module.last_losses)
+        text = progress_line(images, total, rate, pl_module.last_losses)
         if sys.stdout.isatty():
-            width = shutil.get_terminal_size().columns - 1
-            print(f"\r\033[K{text[:width]}", end="", flush=True)
+            print(f"\r\033[K{fitted(text, shutil.get_terminal_size().columns - 1)}", end="", flush=True)
         else:
-            print(text, flush=True)
+            print(" " * 9 + text, flush=True)
 
 
 def progress_line(images: int, total: int, rate: float, losses: Mapping[str, float]) -> str:
@@ -98,6 +97,14 @@ def progress_line(images: int, total: int, rate: float, losses: Mapping[str, flo
         ]
         parts.append(f"{player[0].upper()}: {', '.join(values)}")
     return "  ".join(part for part in parts if part)
+
+
+def fitted(text: str, width: int) -> str:
+    """The text without the last entries that do not fit into `width` characters, so that no number is cut in two."""
+    if len(text) <= width:
+        return text
+    end = max(text.rfind(separator, 0, width + 2) for separator in (", ", "  "))
+    return text[: end if end > 0 else width]
 
 
 def clock(seconds: float) -> str:
