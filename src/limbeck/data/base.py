@@ -7,7 +7,6 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -36,7 +35,7 @@ class ImageDataset(Dataset[tuple[Tensor, int]], ABC):
 
     @abstractmethod
     def batch(self, indices: np.ndarray) -> Batch:
-        """The images [n, c, h, w] as uint8 and their labels [n] as int64 (0 where there are none).
+        """The images [n, c, h, w] as uint8, in memory of their own, and their labels [n] as int64 (0 without labels).
 
         indices: int64 [n], each in 0 .. len - 1, repeats allowed.
         Raises: UserError naming the file, if one cannot be read.
@@ -65,9 +64,10 @@ class Mirrored(ImageDataset):
         return 2 * len(self.images)
 
     def batch(self, indices: np.ndarray) -> Batch:
-        flipped = torch.from_numpy(indices >= len(self.images))
         images, labels = self.images.batch(indices % len(self.images))
-        return torch.where(flipped[:, None, None, None], images.flip(-1), images), labels
+        pixels, flipped = images.numpy(), indices >= len(self.images)
+        pixels[flipped] = pixels[flipped, ..., ::-1]
+        return images, labels
 
 
 class ImageSource(ABC):

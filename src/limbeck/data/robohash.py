@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from PIL import Image
-from torch import Tensor
 
 from limbeck.data.base import Batch, ImageDataset, ImageFacts, ImageSource, Mirrored
 from limbeck.data.permutation import permuted
@@ -29,21 +28,25 @@ HELDOUT_SHARE = 20
 SPLIT_KEY = 0x526F626F48617368
 RECIPE = "box filter on premultiplied alpha, layers over white, held out 1 in 20 by permutation; 1"
 MAX_FUSED = 256
-CHUNK_BYTES = 1 << 20
+CHUNK = 64  # images blended at a time, so that they stay in the processor's cache
+
+# Colors times opacity [k, 3, r, r] in [0, 255] and transparency [k, 1, r, r] in [0, 1] of the k parts of a layer.
+Layer = tuple[np.ndarray, np.ndarray]
 
 
-def over(below: Float[Tensor, "*n 4 h w"], above: Float[Tensor, "*n 4 h w"]) -> Float[Tensor, "*n 4 h w"]:
+def over(below: Float[np.ndarray, "*n 4 h w"], above: Float[np.ndarray, "*n 4 h w"]) -> Float[np.ndarray, "*n 4 h w"]:
     """Paste one picture over another. Channels: red, green, blue times opacity in [0, 255]; transparency in [0, 1].
 
     Pasting is associative, so neighbouring layers may be joined ahead of time.
 
     Source: Porter and Duff, "Compositing Digital Images", 1984, section 4.3, with F_A = 1 and F_B = 1 - alpha_A.
     """
-    color = torch.addcmul(above[..., :3, :, :], below[..., :3, :, :], above[..., 3:, :, :])
-    return torch.cat([color, below[..., 3:, :, :] * above[..., 3:, :, :]], dim=-3)
+    transparency = above[..., 3:, :, :]
+    color = above[..., :3, :, :] + below[..., :3, :, :] * transparency
+    return np.concatenate([color, below[..., 3:, :, :] * transparency], axis=-3)
 
 
-def shrunk(picture: Image.Image, resolution: int) -> Float[Tensor, "4 r r"]:
+def shrunk(picture: Image.Image, resolution: int) -> Float[np.ndarray, "4 r r"]:
     """A part at the resolution of training, in the channels of `over`: averaged over the area of each new pixel.
 
     The average is taken of colors times opacity, so that the color of fully transparent pixels does not bleed in.
@@ -52,7 +55,7 @@ def shrunk(picture: Image.Image, resolution: int) -> Float[Tensor, "4 r r"]:
     opacity = pixels[..., 3] / 255
     channels = [pixels[..., c] * opacity for c in range(3)] + [1 - opacity]
     small = [Image.fromarray(channel).resize((resolution, resolution), Image.Resampling.BOX) for channel in channels]
-    return torch.from_numpy(np.stack([np.asarray(channel) for channel in small]))
+    return np.stack([np.asarray(channel) for channel in small])
 
 
 class RoboHash(ImageSource):
@@ -110,17 +113,18 @@ class RoboHash(ImageSource):
         return files
 
     @cached_property
-    def _layers(self) -> list[Tensor]:
-        """Parts of each layer [k, 4, r, r], the lowest one on white; neighbours joined while that is small."""
-        layers: list[Tensor] = []
+    def _layers(self) -> list[Layer]:
+        """Parts of each layer, the lowest one on white; neighbours joined while that is small."""
+        layers: list[np.ndarray] = []
         for files in self._files:
-            above = torch.stack([shrunk(Image.open(path), self.resolution) for path in files])
+            above = np.stack([shrunk(Image.open(path), self.resolution) for path in files])
             if layers and len(layers[-1]) * len(above) <= MAX_FUSED:
-                below = layers.pop()
-                above = over(below[:, None], above[None]).flatten(0, 1)
+                joined = over(layers.pop()[:, None], above[None])
+                above = joined.reshape(-1, *above.shape[1:])
             layers.append(above)
-        layers[0] = over(torch.tensor([255.0, 255.0, 255.0, 0.0])[:, None, None].expand_as(layers[0]), layers[0])
-        return layers
+        white = np.array([255, 255, 255, 0], dtype=np.float32)[:, None, None]
+        layers[0] = over(np.broadcast_to(white, layers[0].shape), layers[0])
+        return [(np.ascontiguousarray(layer[:, :3]), np.ascontiguousarray(layer[:, 3:])) for layer in layers]
 
 
 class Portraits(ImageDataset):
@@ -130,7 +134,7 @@ class Portraits(ImageDataset):
     formula, so that the held-out twentieth needs no list of 1.3e7 numbers.
     """
 
-    def __init__(self, layers: list[Tensor], *, num_total: int, first: int, length: int) -> None:
+    def __init__(self, layers: list[Layer], *, num_total: int, first: int, length: int) -> None:
         self.layers = layers
         self.num_total = num_total
         self.first = first
@@ -144,19 +148,22 @@ class Portraits(ImageDataset):
         return permuted(indices + self.first, self.num_total, np.array([SPLIT_KEY], dtype=np.uint64))
 
     def batch(self, indices: np.ndarray) -> Batch:
-        digits = np.unravel_index(self.combinations(indices), [len(layer) for layer in self.layers])
-        resolution = self.layers[0].shape[-1]
-        images = torch.empty(len(indices), 3, resolution, resolution, dtype=torch.uint8)
-        chunk = max(CHUNK_BYTES // (16 * resolution**2), 1)
-        for start in range(0, len(indices), chunk):
-            chosen = [torch.from_numpy(digit[start : start + chunk]) for digit in digits]
-            images[start : start + chunk] = self._blended(chosen)
-        return images, torch.zeros(len(indices), dtype=torch.int64)
+        digits = np.unravel_index(self.combinations(indices), [len(color) for color, _ in self.layers])
+        images = np.empty((len(indices), *self.layers[0][0].shape[1:]), dtype=np.uint8)
+        for start in range(0, len(indices), CHUNK):
+            part = slice(start, start + CHUNK)
+            images[part] = self._blended([digit[part] for digit in digits])
+        return torch.from_numpy(images), torch.zeros(len(indices), dtype=torch.int64)
 
-    def _blended(self, chosen: list[Tensor]) -> Tensor:
-        color = self.layers[0][chosen[0], :3]
-        for layer, digit in zip(self.layers[1:], chosen[1:], strict=True):
-            part = layer[digit]
-            color = torch.addcmul(part[:, :3], color, part[:, 3:])
-        # Conversion to bytes cuts off the fraction; half a level more makes it round.
-        return color.add_(0.5)
+    def _blended(self, digits: list[np.ndarray]) -> Float[np.ndarray, "n 3 r r"]:
+        """Colors in [0.5, 255.5): half a level more, because the conversion to bytes cuts off the fraction.
+
+        NumPy, not torch: three times faster here, and no threads that contend with the training for the cores.
+        """
+        base, *others = zip(self.layers, digits, strict=True)
+        image = base[0][0].take(base[1], axis=0)
+        for (color, transparency), digit in others:
+            image *= transparency.take(digit, axis=0)
+            image += color.take(digit, axis=0)
+        image += np.float32(0.5)
+        return image
