@@ -140,6 +140,10 @@ def filled(
         if state[name].shape != expected[name].shape:
             found, wanted = tuple(state[name].shape), tuple(expected[name].shape)
             raise CheckpointError(f"{where}: tensor {name!r} has shape {found}, expected {wanted}")
+        if state[name].is_floating_point() != expected[name].is_floating_point():
+            raise CheckpointError(
+                f"{where}: tensor {name!r} has type {state[name].dtype}, expected {expected[name].dtype}"
+            )
         if state[name].is_floating_point() and not state[name].isfinite().all():
             raise CheckpointError(f"{where}: tensor {name!r} holds NaN or infinity")
     for name, meta in expected.items():

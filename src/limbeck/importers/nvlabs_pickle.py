@@ -17,10 +17,11 @@ import torch
 from torch import Tensor
 
 from limbeck.errors import CheckpointError
-from limbeck.importers import nvlabs_state, restricted_pickle, stylegan2
+from limbeck.importers import nvlabs_state, restricted_pickle, stylegan2, torch_file
 from limbeck.importers.restricted_pickle import Allowed, Ignored
 from limbeck.model import Model
 
+TENSORFLOW = "a TensorFlow StyleGAN2 pickle; convert it first with legacy.py of NVIDIA's stylegan3 repository"
 MAX_MODULES = 10_000
 
 
@@ -70,7 +71,7 @@ def load(path: str | Path) -> Model:
     except CheckpointError as error:
         raise CheckpointError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
     except Exception as error:  # the records hold what the file's author put there
-        raise CheckpointError(f"{path}: not a StyleGAN2 network file ({type(error).__name__}: {error})") from error
+        raise CheckpointError(f"{path}: not a StyleGAN2 network file ({torch_file.reason(error)})") from error
 
 
 def _allowed() -> Allowed:
@@ -91,11 +92,6 @@ def _allowed() -> Allowed:
     def ignored(*arguments: Any) -> Ignored:
         return Ignored(*arguments)
 
-    def tensorflow(*_arguments: Any) -> None:
-        raise CheckpointError(
-            "a TensorFlow StyleGAN2 pickle; convert it first with legacy.py of NVIDIA's stylegan3 repository"
-        )
-
     numpy_names = [("numpy", "dtype"), ("numpy", "ndarray")]
     numpy_names += [
         (f"numpy.{core}.multiarray", name) for core in ("core", "_core") for name in ("scalar", "_reconstruct")
@@ -108,7 +104,7 @@ def _allowed() -> Allowed:
         ("torch._utils", "_rebuild_parameter"): parameter,
         ("torch.storage", "_load_from_bytes"): storage,
         ("torch_utils.persistence", "_reconstruct_persistent_obj"): module,
-        ("dnnlib.tflib.network", "Network"): tensorflow,
+        ("dnnlib.tflib.network", "Network"): TENSORFLOW,
         **dict.fromkeys(numpy_names, ignored),
     }
 

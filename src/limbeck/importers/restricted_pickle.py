@@ -1,8 +1,9 @@
 """Reading pickles without executing anything: an explicit list of harmless names, everything else refused by name.
 
-Pickle is a small program that may call whatever it can name. Here it can name only what `allowed` holds, and those are
-builders of inert records. The pure-Python unpickler is used on purpose: its memo is a dictionary, so a file cannot
-make it reserve memory by naming a huge memo index, and state setting (BUILD) can be confined to our own records.
+Pickle is a small program that may call whatever it can name. Here it can name only what `allowed` holds: builders of
+inert records, or, for known names that cannot be read, the advice to give. The pure-Python unpickler is used on
+purpose: its memo is a dictionary, so a file cannot make it reserve memory by naming a huge memo index, and state
+setting (BUILD) can be confined to our own records.
 """
 
 import pickle
@@ -12,7 +13,7 @@ from typing import Any, BinaryIO, ClassVar
 
 from limbeck.errors import CheckpointError
 
-Allowed = Mapping[tuple[str, str], Callable[..., Any]]
+Allowed = Mapping[tuple[str, str], Callable[..., Any] | str]
 
 
 class Ignored:
@@ -35,6 +36,8 @@ class _Unpickler(_PythonUnpickler):
         self.allowed = allowed
 
     def find_class(self, module: str, name: str) -> Any:
+        if isinstance(self.allowed.get((module, name)), str):
+            raise CheckpointError(f"refused: {self.allowed[module, name]}")
         if (module, name) not in self.allowed:
             raise CheckpointError(
                 f"refused: the file wants {module}.{name}, which is not on the list of harmless names"

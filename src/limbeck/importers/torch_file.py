@@ -34,10 +34,15 @@ def read(path: str | Path) -> Any:
     except CheckpointError:
         raise
     except Exception as error:  # a damaged or hostile file fails in any way it likes
-        reason = next((line for line in str(error).splitlines() if "GLOBAL" in line or "global" in line), str(error))
-        raise CheckpointError(f"{path}: unreadable or refused ({' '.join(reason.split())[:300]})") from error
+        raise CheckpointError(f"{path}: unreadable or refused ({reason(error)})") from error
     _refuse_expanded(content, path)
     return content
+
+
+def reason(error: Exception) -> str:
+    """What torch says in one line: of its long advice, the line that names what was refused."""
+    line = next((line for line in str(error).splitlines() if "global" in line.lower()), str(error))
+    return " ".join(line.split())[:300] or type(error).__name__
 
 
 def _refuse_compressed(path: str | Path) -> None:

@@ -1,0 +1,92 @@
+"""The `limbeck` command: convert foreign checkpoints, inspect models, export them."""
+
+import argparse
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from limbeck.entry import exit_on_user_error
+from limbeck.errors import UserError
+
+if TYPE_CHECKING:
+    from limbeck.model import Model
+
+
+class _Parser(argparse.ArgumentParser):
+    """Argparse whose complaints are one line, as everywhere else."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (see {self.prog} --help)")
+
+
+@exit_on_user_error()
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command; wrong input is one line on standard error and exit code 2."""
+    parser = _Parser(prog="limbeck", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{convert,inspect,export}")
+
+    convert = commands.add_parser("convert", help="any foreign checkpoint -> native .safetensors")
+    convert.add_argument("source", help="rosinality .pt, NVIDIA .pkl or state dict, native file, or run folder")
+    convert.add_argument("target", help="the file to write; must end in .safetensors")
+    convert.set_defaults(run=_convert)
+
+    inspect = commands.add_parser("inspect", help="architecture, widths, parameters, MACs, history of stages")
+    inspect.add_argument("file", help="anything `convert` reads")
+    inspect.set_defaults(run=_inspect)
+
+    export = commands.add_parser("export", help="a model in a deployable format, compared with its source")
+    export.add_argument("file", help="anything `convert` reads")
+    export.add_argument("--format", required=True, help="name of a YAML in conf/export")
+    export.add_argument("-o", "--output", required=True, help="the file to write")
+    export.set_defaults(run=_export)
+
+    parsed = parser.parse_args(arguments)
+    parsed.run(parsed)
+
+
+def _convert(parsed: argparse.Namespace) -> None:
+    from limbeck.importers.checkpoint import load
+    from limbeck.model import save
+
+    if Path(parsed.target).suffix != ".safetensors":
+        raise UserError(f"target={parsed.target}: must end in .safetensors")
+    model = load(parsed.source)
+    save(model, parsed.target)
+    print("\n".join(describe(model)))
+    print(f"written: {parsed.target}")
+
+
+def _inspect(parsed: argparse.Namespace) -> None:
+    from limbeck.importers.checkpoint import load
+
+    print("\n".join(describe(load(parsed.file))))
+
+
+def _export(parsed: argparse.Namespace) -> None:
+    from limbeck.configured import configured
+    from limbeck.importers.checkpoint import load
+
+    exporter = configured("export", parsed.format)
+    print(f"written: {exporter(load(parsed.file), parsed.output)}")
+
+
+def describe(model: "Model") -> Iterator[str]:
+    """Lines for a reader: what the networks are, what they cost, and what happened to them."""
+    from limbeck.profiling import profile, size_mib
+
+    for role, network in (("generator", model.generator), ("discriminator", model.discriminator)):
+        if network is None:
+            yield f"{role}: none"
+            continue
+        family = type(network).__module__.rpartition(".")[2]
+        counted = profile(network)
+        yield f"{role}: {family} {type(network).__name__}"
+        yield f"  parameters: {counted.num_parameters:,} ({size_mib(network):.1f} MiB in float32)"
+        yield f"  MACs per image: {counted.macs:,}"
+        for name, value in network.arguments.items():
+            yield f"  {name}: {value}"
+    yield f"terms: {model.terms or 'none stated'}"
+    yield "history:" if model.history else "history: none"
+    for number, entry in enumerate(model.history, 1):
+        facts = ", ".join(f"{name}={value}" for name, value in entry.items() if name != "stage")
+        yield f"  {number}. {entry.get('stage', '?')}: {facts}"
