@@ -31,13 +31,9 @@ class RandomProjection(Embedding):
     def load(self) -> Embedding:
         if self.layers is None:
             widths = [3, 16, 32, self.num_features // 4]
-            generator = torch.Generator().manual_seed(self.seed)
-            layers = [nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(widths)]
-            for layer in layers:
-                layer.weight.data = (
-                    torch.randn(layer.weight.shape, generator=generator) / layer.weight[0].numel() ** 0.5
-                )
-                layer.bias.data = torch.randn(layer.bias.shape, generator=generator) * 0.1
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(self.seed)
+                layers = [nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(widths)]
             self.layers = nn.ModuleList(layers)
             freeze(self.layers)
         return self

@@ -1,0 +1,70 @@
+import pytest
+import torch
+
+from limbeck import sample
+from limbeck.errors import UserError
+from limbeck.evaluation.sampling import drawn_latents, eight_bits, from_eight_bits
+
+from .conftest import tiny_model
+
+
+def test_the_images_are_those_of_the_seeded_latents(model):
+    latent = torch.randn(5, 16, generator=torch.Generator().manual_seed(3))
+    expected = model.generator(latent, noise="const").clamp(-1, 1)
+    assert torch.equal(sample(model, 5, seed=3), expected)
+    assert not torch.equal(sample(model, 5, seed=4), expected)
+
+
+def test_batches_do_not_change_the_images(model):
+    assert torch.allclose(sample(model, 7, batch_size=3), sample(model, 7, batch_size=7), atol=1e-5)
+    assert len(sample(model, 1)) == 1
+
+
+def test_random_noise_repeats_and_leaves_the_random_state_alone(model):
+    before = torch.get_rng_state()
+    first = sample(model, 6, noise="random", batch_size=3)
+    assert torch.equal(before, torch.get_rng_state())
+    torch.randn(10)
+    assert torch.equal(first, sample(model, 6, noise="random", batch_size=3))
+    assert not torch.allclose(first, sample(model, 6, noise="const"))
+    # Noise differs between images and between batches.
+    same = tiny_model()
+    same.generator.mapping.w_avg.zero_()
+    flat = sample(same, 6, noise="random", truncation=0.0, batch_size=3)
+    assert all(not torch.allclose(flat[i], flat[j]) for i in range(6) for j in range(i))
+
+
+def test_values_are_clamped(model):
+    model.generator.synthesis.b16.torgb.bias.fill_(0.9)
+    image = sample(model, 4)
+    assert image.max() == 1
+    assert image.min() >= -1
+
+
+def test_truncation_reaches_the_generator(model):
+    flat = sample(model, 3, truncation=0.0)
+    assert torch.allclose(flat[0], flat[1], atol=1e-6)
+
+
+def test_labels_are_drawn_uniformly_or_taken():
+    model = tiny_model(num_classes=4)
+    drawn = drawn_latents(model.generator, 400, seed=0)
+    counts = torch.bincount(drawn.label, minlength=4)
+    assert counts.min() > 60
+    assert torch.equal(sample(model, 5), sample(model, 5, label=drawn_latents(model.generator, 5, 0).label))
+    assert not torch.allclose(
+        sample(model, 5, label=torch.zeros(5).long()), sample(model, 5, label=torch.ones(5).long())
+    )
+
+
+@pytest.mark.parametrize("arguments", [{"n": 0}, {"n": 2, "noise": "loud"}])
+def test_wrong_arguments_are_refused(model, arguments):
+    with pytest.raises(UserError, match=r"num_images=0|noise='loud'"):
+        sample(model, **arguments)
+
+
+def test_eight_bits_by_hand():
+    image = torch.tensor([-3.0, -1.0, 0.0, 0.5 / 127.5 - 0.001, 1.0, 2.0])
+    assert eight_bits(image).tolist() == [0, 0, 128, 128, 255, 255]
+    every = torch.arange(256, dtype=torch.uint8)
+    assert torch.equal(eight_bits(from_eight_bits(every)), every)
