@@ -90,7 +90,7 @@ def summary_table(runs: Sequence[Run]) -> tuple[list[str], list[list[str]]]:
 
 def summary_values(runs: Sequence[Run]) -> list[list[Any]]:
     """Header and one line per run and model, unrounded."""
-    varied, metrics = varied_keys(runs), metric_names([row for run in runs for row in run.rows])
+    varied, metrics = varied_keys(runs), dict.fromkeys(name for run in runs for row in run.rows for name in row.metrics)
     costs = ["num_parameters", "macs", "size_mib", "latency_ms"]
     table: list[list[Any]] = [["run", *varied, "model", *costs, *metrics]]
     for run in runs:

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from limbeck.evaluation.figures import main_metric, ratio, short, times
+from limbeck.evaluation.figures import main_metric, measured, metric_names, ratio, short, times
 from limbeck.evaluation.report import Row
 
 
@@ -40,3 +40,9 @@ def test_main_metric_is_the_kernel_distance():
     assert main_metric([row]) == "kid_lite0"
     assert main_metric([Row("student", 1, 1, 1.0, 1.0, {"recall": 1.0})]) == "recall"
     assert main_metric([Row("student", 1, 1, 1.0, 1.0, {})]) is None
+
+
+def test_standard_errors_stand_beside_their_metric():
+    row = Row("student", 1, 1, 1.0, 1.0, {"kid": 0.01234, "kid_se": 0.00066, "lonely_se": 2.0})
+    assert metric_names([row]) == ["kid", "lonely_se"]
+    assert [measured(row, name) for name in ("kid", "lonely_se", "recall")] == ["0.0123 \u00b1 0.0007", "2", "\u2013"]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from limbeck.evaluation.report import Report, Row
 
+ERROR = "_se"  # ends the name of a metric's standard error
 TIMES, DASH, ARROW = "\u00d7", "\u2013", "\u2192"
 
 
@@ -49,8 +50,15 @@ def heading(report: Report, folder: Path) -> str:
 
 
 def metric_names(rows: Sequence[Row]) -> list[str]:
-    """Every metric of any row, in the order of appearance."""
-    return list(dict.fromkeys(name for row in rows for name in row.metrics))
+    """Every metric of any row, in the order of appearance; standard errors belong to the number before them."""
+    names = list(dict.fromkeys(name for row in rows for name in row.metrics))
+    return [name for name in names if name.removesuffix(ERROR) == name or name.removesuffix(ERROR) not in names]
+
+
+def measured(row: Row, name: str) -> str:
+    """A metric as people read it, with its standard error if that is known."""
+    value, error = row.metrics.get(name), row.metrics.get(name + ERROR)
+    return short(value) if value is None or error is None else f"{short(value)} \u00b1 {error:.1g}"
 
 
 def main_metric(rows: Sequence[Row]) -> str | None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import OmegaConf
 
 from limbeck.evaluation.curves import curves_html
-from limbeck.evaluation.figures import TIMES, heading, highlights, metric_names, ratio, short, times
+from limbeck.evaluation.figures import TIMES, heading, highlights, measured, metric_names, ratio, short, times
 from limbeck.evaluation.html_style import STYLE
 from limbeck.loggers.table import read_table
 
@@ -73,7 +73,7 @@ def _table(report: Report) -> str:
             factor = times(ratio(getattr(teacher, attribute), value)) if teacher and row is not teacher else ""
             exact = f" title='{value:,}'" if isinstance(value, int) else ""
             cells.append(f"<td{exact}>{short(value)}{f'<small>{factor}</small>' if factor else ''}</td>")
-        cells += [f"<td>{short(row.metrics.get(name))}</td>" for name in metrics]
+        cells += [f"<td>{measured(row, name)}</td>" for name in metrics]
         lines.append(f"<tr class='{escape(row.name, quote=True)}'>{''.join(cells)}</tr>")
     notes = "".join(f"<p class='note'>{escape(note)}</p>" for note in report.notes)
     explained = f"<p class='note'>{TIMES}: times smaller, or faster, than the teacher</p>" if teacher else ""
@@ -140,7 +140,7 @@ def _words(name: str) -> str:
 def _inline(value: Any) -> str:
     """A value on one line; inner mappings as `name value` pairs."""
     if isinstance(value, Mapping):
-        return ", ".join(f"{_words(name)} {_inline(item)}" for name, item in value.items())
+        return "; ".join(f"{_words(name)} {_inline(item)}" for name, item in value.items())
     if isinstance(value, list | tuple):
         return ", ".join(_inline(item) for item in value)
     return value if isinstance(value, str) else json.dumps(value, default=str)

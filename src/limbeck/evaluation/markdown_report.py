@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
-from limbeck.evaluation.figures import heading, highlights, metric_names, ratio, short, times
+from limbeck.evaluation.figures import heading, highlights, measured, metric_names, ratio, short, times
 
 if TYPE_CHECKING:
     from limbeck.evaluation.report import Report
@@ -51,7 +51,7 @@ def markdown_table(report: Report) -> str:
             _with_ratio(getattr(row, name), getattr(teacher, name) if teacher and row is not teacher else None)
             for name in ("num_parameters", "macs", "size_mib", "latency_ms")
         ]
-        lines.append([row.name, *costs, *(short(row.metrics.get(name)) for name in names)])
+        lines.append([row.name, *costs, *(measured(row, name) for name in names)])
     rule = ["---", *["---:"] * (len(lines[0]) - 1)]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (lines[0], rule, *lines[1:]))
 

@@ -1,0 +1,1 @@
+"""Judging models: sampling, protocols, reports."""
