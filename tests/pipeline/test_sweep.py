@@ -11,7 +11,7 @@ pytestmark = pytest.mark.slow
 
 def test_a_sweep_is_resumable_and_ends_in_a_table(tmp_path):
     arguments = [a for a in TINY if not a.startswith(("pruning", "kimg", "distillation.decay", "checkpoint"))]
-    arguments += ["-m", "pruning.ratio=0.25,0.5", "kimg=0.04", "checkpoint_kimg=1", f"hydra.sweep.dir={tmp_path}"]
+    arguments = ["-m", *arguments, "pruning.ratio=0.25,0.5", "kimg=0.04", "checkpoint_kimg=1", f"hydra.sweep.dir={tmp_path}"]
     arguments += ["distillation.decay_kimg=0"]
     first = run("train.py", *arguments)
     assert first.returncode == 0, first.stderr
@@ -32,6 +32,6 @@ def test_a_sweep_is_resumable_and_ends_in_a_table(tmp_path):
 
 
 def test_several_processes_inside_a_sweep_are_refused(tmp_path):
-    done = run("train.py", *TINY, "-m", "seed=0,1", "trainer=ddp", f"hydra.sweep.dir={tmp_path}")
+    done = run("train.py", "-m", *TINY, "seed=0,1", "trainer=ddp", f"hydra.sweep.dir={tmp_path}")
     assert done.returncode == 2
     assert "trainer=ddp with -m" in done.stderr

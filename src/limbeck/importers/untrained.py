@@ -11,6 +11,7 @@ from limbeck.model import Model
 class Untrained:
     """Builds the networks when called, the same ones for the same seed.
 
+    terms: licence note that the trained weights and all their students will carry.
     generator, discriminator: constructors without arguments (`_partial_: true` in YAML); the second may be None.
     """
 
@@ -20,14 +21,16 @@ class Untrained:
         discriminator: Callable[[], Network] | None = None,
         *,
         seed: int = 0,
+        terms: str = "",
     ):
         self.generator = generator
         self.discriminator = discriminator
         self.seed = seed
+        self.terms = terms
 
     def __call__(self) -> Model:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             generator = self.generator().eval()
             discriminator = self.discriminator().eval() if self.discriminator is not None else None
-        return Model(generator, discriminator).after("import", importer="untrained", seed=self.seed)
+        return Model(generator, discriminator, terms=self.terms).after("import", importer="untrained", seed=self.seed)
