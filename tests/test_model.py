@@ -145,7 +145,10 @@ def test_missing_and_surplus_tensors_are_named(tmp_path):
 
 def test_a_header_cannot_ask_for_more_memory_than_the_file_has(tmp_path):
     path = save(small_model(), tmp_path / "a.safetensors")
-    entry = {"class": "limbeck.architectures.stylegan2.Generator", "arguments": {"resolution": 8, "widths": [10**6] * 4}}
+    entry = {
+        "class": "limbeck.architectures.stylegan2.Generator",
+        "arguments": {"resolution": 8, "widths": [10**6] * 4},
+    }
     rewritten(path, header={"networks": {"generator": entry}})
     with pytest.raises(limbeck.CheckpointError, match=r"shape|missing"):
         load_native(path)

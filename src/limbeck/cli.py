@@ -28,6 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     convert = commands.add_parser("convert", help="any foreign checkpoint -> native .safetensors")
     convert.add_argument("source", help="rosinality .pt, NVIDIA .pkl or state dict, native file, or run folder")
     convert.add_argument("target", help="the file to write; must end in .safetensors")
+    convert.add_argument("--half", action="store_true", help="store weights in float16")
     convert.set_defaults(run=_convert)
 
     inspect = commands.add_parser("inspect", help="architecture, widths, parameters, MACs, history of stages")
@@ -45,13 +46,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _convert(parsed: argparse.Namespace) -> None:
+    import torch
+
     from limbeck.importers.checkpoint import load
     from limbeck.model import save
 
     if Path(parsed.target).suffix != ".safetensors":
         raise UserError(f"target={parsed.target}: must end in .safetensors")
     model = load(parsed.source)
-    save(model, parsed.target)
+    save(model, parsed.target, dtype=torch.float16 if parsed.half else None)
     print("\n".join(describe(model)))
     print(f"written: {parsed.target}")
 

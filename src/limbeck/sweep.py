@@ -39,7 +39,7 @@ class Run:
 class SweepSummary(Callback):
     """Hydra callback that writes the summary when a multirun ends."""
 
-    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ARG002
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         folder = Path(config.hydra.sweep.dir)
         if folder.is_dir() and (runs := read_runs(folder)):
             print(write_summary(runs, folder))

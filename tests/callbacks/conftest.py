@@ -28,7 +28,7 @@ class Counting(pl.LightningModule):
         self.register_buffer("images_seen", torch.zeros([], dtype=torch.int64))
         self.last_losses = {"loss/generator/pixel_l1": 0.125, "loss/discriminator/r1": 2.0, "logits/fresh/real": 1.0}
 
-    def training_step(self, batch, batch_idx):  # noqa: ARG002
+    def training_step(self, batch, batch_idx):
         self.images_seen += self.batch_size
 
     def configure_optimizers(self):

@@ -12,7 +12,9 @@ from limbeck.entry import register_resolvers
 
 CONF = Path(__file__).parents[2] / "conf"
 LISTS = {"loss/generator", "loss/discriminator", "callback", "logger", "metric"}
-OFFERED = {line.strip("- ").partition(":")[0] for line in (CONF / "train.yaml").read_text().splitlines() if "- " in line}
+OFFERED = {
+    line.strip("- ").partition(":")[0] for line in (CONF / "train.yaml").read_text().splitlines() if "- " in line
+}
 NO_OBJECTS = {"experiment", "hydra/callbacks"}
 FILES = sorted(path.relative_to(CONF) for path in CONF.rglob("*.yaml") if path.parent != CONF)
 CHOICES = [(str(path.parent), path.stem) for path in FILES]

@@ -18,7 +18,7 @@ class Counting(pl.LightningModule):
 
     automatic_optimization = False
 
-    def training_step(self, batch, batch_idx):  # noqa: ARG002
+    def training_step(self, batch, batch_idx):
         images = 4 * (batch_idx + 1)
         for logger in self.trainer.loggers:
             logger.log_metrics({"kimg": images / 1000, "loss/generator/a": 1.0 / images}, step=images)

@@ -15,11 +15,11 @@ class GivenSamples(Samples):
         self.fake, self.real, self.images = fake, real, images
         self.asked: list[str] = []
 
-    def features(self, embedding: Embedding) -> torch.Tensor:  # noqa: ARG002
+    def features(self, embedding: Embedding) -> torch.Tensor:
         self.asked.append("fake")
         return self.fake
 
-    def reference_features(self, embedding: Embedding) -> torch.Tensor:  # noqa: ARG002
+    def reference_features(self, embedding: Embedding) -> torch.Tensor:
         self.asked.append("real")
         return self.real
 

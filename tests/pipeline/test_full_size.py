@@ -1,4 +1,4 @@
-"""The published StyleGAN2 run at its real size: refused without its files, carried through on a CPU with a tiny limit."""
+"""The published StyleGAN2 run at full size: refused without files, carried through on a CPU with a tiny limit."""
 
 import io
 import json

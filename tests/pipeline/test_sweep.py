@@ -11,7 +11,14 @@ pytestmark = pytest.mark.slow
 
 def test_a_sweep_is_resumable_and_ends_in_a_table(tmp_path):
     arguments = [a for a in TINY if not a.startswith(("pruning", "kimg", "distillation.decay", "checkpoint"))]
-    arguments = ["-m", *arguments, "pruning.ratio=0.25,0.5", "kimg=0.04", "checkpoint_kimg=1", f"hydra.sweep.dir={tmp_path}"]
+    arguments = [
+        "-m",
+        *arguments,
+        "pruning.ratio=0.25,0.5",
+        "kimg=0.04",
+        "checkpoint_kimg=1",
+        f"hydra.sweep.dir={tmp_path}",
+    ]
     arguments += ["distillation.decay_kimg=0"]
     first = run("train.py", *arguments)
     assert first.returncode == 0, first.stderr

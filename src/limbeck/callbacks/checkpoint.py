@@ -40,7 +40,7 @@ class Checkpoint(pl.Callback):
         self._restored: dict[str, Any] | None = None
         self._previous: dict[int, Any] = {}
 
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         for number in (signal.SIGTERM, signal.SIGUSR1):
             self._previous[number] = signal.signal(number, self._stop)
 
@@ -64,7 +64,7 @@ class Checkpoint(pl.Callback):
         if stop:
             raise SystemExit(TERMINATED)
 
-    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
@@ -84,7 +84,7 @@ class Checkpoint(pl.Callback):
                 torch.save(state, aside)
         trainer.strategy.barrier()
 
-    def _stop(self, number: int, frame: Any) -> None:  # noqa: ARG002
+    def _stop(self, number: int, frame: Any) -> None:
         self._told_to_stop = True
 
 

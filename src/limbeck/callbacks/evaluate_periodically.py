@@ -21,16 +21,16 @@ class EvaluatePeriodically(pl.Callback):
         self.protocol, self.data, self.every_kimg = protocol, data, every_kimg
         self._before = 0
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:  # noqa: ARG002
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         self._before = int(pl_module.images_seen)
 
     def on_train_batch_end(
         self,
         trainer: pl.Trainer,
         pl_module: Any,
-        outputs: Any,  # noqa: ARG002
-        batch: Any,  # noqa: ARG002
-        batch_idx: int,  # noqa: ARG002
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         images, before = int(pl_module.images_seen), self._before
         self._before = images

@@ -39,7 +39,7 @@ class Progress(pl.Callback):
         self._shown = 0.0
         self._pause = 0.0
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:  # noqa: ARG002
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         now = time.monotonic()
         self._times = deque([(now, int(pl_module.images_seen))])
         self._shown, self._pause = now, min(5.0, self.log_every_seconds)
@@ -48,9 +48,9 @@ class Progress(pl.Callback):
         self,
         trainer: pl.Trainer,
         pl_module: Any,
-        outputs: Any,  # noqa: ARG002
-        batch: Any,  # noqa: ARG002
-        batch_idx: int,  # noqa: ARG002
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         now = time.monotonic()
         if not trainer.is_global_zero or now - self._shown < (REDRAW_SECONDS if sys.stdout.isatty() else self._pause):
@@ -64,7 +64,7 @@ class Progress(pl.Callback):
             if sys.stdout.isatty():
                 print(flush=True)
 
-    def on_exception(self, trainer: pl.Trainer, pl_module: Any, exception: BaseException) -> None:  # noqa: ARG002
+    def on_exception(self, trainer: pl.Trainer, pl_module: Any, exception: BaseException) -> None:
         """Leave the line as it stands, so that what follows begins on a new one."""
         if trainer.is_global_zero and sys.stdout.isatty():
             print(flush=True)

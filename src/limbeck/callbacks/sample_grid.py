@@ -39,9 +39,9 @@ class SampleGrid(pl.Callback):
         self,
         trainer: pl.Trainer,
         pl_module: Any,
-        outputs: Any,  # noqa: ARG002
-        batch: Any,  # noqa: ARG002
-        batch_idx: int,  # noqa: ARG002
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         images, before = int(pl_module.images_seen), self._before
         self._before = images

@@ -17,16 +17,16 @@ class Throughput(pl.Callback):
         self._before = 0
         self._since: tuple[float, int] | None = None
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:  # noqa: ARG002
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         self._before, self._since = int(pl_module.images_seen), None
 
     def on_train_batch_end(
         self,
         trainer: pl.Trainer,
         pl_module: Any,
-        outputs: Any,  # noqa: ARG002
-        batch: Any,  # noqa: ARG002
-        batch_idx: int,  # noqa: ARG002
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         images, before = int(pl_module.images_seen), self._before
         self._before = images

@@ -93,7 +93,7 @@ class GanDistillation(pl.LightningModule):
     def total_images(self) -> int:
         return round(self.kimg * 1000)
 
-    def setup(self, stage: str) -> None:  # noqa: ARG002 - Lightning's signature
+    def setup(self, stage: str) -> None:
         for term in [*self.generator_terms.values(), *self.discriminator_terms.values()]:
             term.term.prepare(self.pair, half=self.frozen_half)
 
@@ -104,7 +104,7 @@ class GanDistillation(pl.LightningModule):
 
     # -- one iteration ---------------------------------------------------------------------------------------
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:  # noqa: ARG002
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         seen = int(self.images_seen)
         self._set_learning_rates(seen / 1000)
         step_index = seen // self.batch_size

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from limbeck.errors import CheckpointError
 from limbeck.importers import nvlabs_state, restricted_pickle, stylegan2, torch_file
-from limbeck.importers.restricted_pickle import Allowed, Ignored
+from limbeck.importers.restricted_pickle import Allowed, FileBytes, Ignored
 from limbeck.model import Model
 
 TENSORFLOW = "a TensorFlow StyleGAN2 pickle; convert it first with legacy.py of NVIDIA's stylegan3 repository"
@@ -29,14 +29,15 @@ MAX_MODULES = 10_000
 class StoredTensor:
     """A tensor still in the bytes of its file."""
 
-    storage: bytes
+    storage: bytes | FileBytes
     offset: int
     size: tuple[int, ...]
     stride: tuple[int, ...]
 
     def read(self) -> Tensor:
         """The tensor; storage bytes are themselves a nested file of torch, read in weights-only mode."""
-        storage = torch.load(io.BytesIO(self.storage), map_location="cpu", weights_only=True)
+        data = self.storage.read() if isinstance(self.storage, FileBytes) else self.storage
+        storage = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         values = torch.empty(0, dtype=storage.dtype).set_(storage._untyped_storage)
         last = self.offset + sum((n - 1) * step for n, step in zip(self.size, self.stride, strict=True))
         numbers = (self.offset, *self.size, *self.stride)
@@ -77,11 +78,13 @@ def load(path: str | Path) -> Model:
 def _allowed() -> Allowed:
     """Names a file may use. Made anew for each file, so that no file can leave a trace in them."""
 
-    def storage(data: bytes) -> bytes:
+    def storage(data: bytes | FileBytes) -> bytes | FileBytes:
+        if not isinstance(data, (bytes, FileBytes)):
+            raise CheckpointError("refused: a storage that is not bytes")
         return data
 
-    def tensor(data: bytes, offset: int, size: tuple, stride: tuple, *_rest: Any) -> StoredTensor:
-        return StoredTensor(bytes(data), int(offset), tuple(map(int, size)), tuple(map(int, stride)))
+    def tensor(data: bytes | FileBytes, offset: int, size: tuple, stride: tuple, *_rest: Any) -> StoredTensor:
+        return StoredTensor(data, int(offset), tuple(map(int, size)), tuple(map(int, stride)))
 
     def parameter(data: StoredTensor, *_rest: Any) -> StoredTensor:
         return data

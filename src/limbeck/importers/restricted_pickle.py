@@ -3,10 +3,12 @@
 Pickle is a small program that may call whatever it can name. Here it can name only what `allowed` holds: builders of
 inert records, or, for known names that cannot be read, the advice to give. The pure-Python unpickler is used on
 purpose: its memo is a dictionary, so a file cannot make it reserve memory by naming a huge memo index, and state
-setting (BUILD) can be confined to our own records.
+setting (BUILD) can be confined to our own records. Long bytes objects stay in the file (`FileBytes`).
 """
 
+import os
 import pickle
+import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
@@ -14,6 +16,20 @@ from typing import Any, BinaryIO, ClassVar
 from limbeck.errors import CheckpointError
 
 Allowed = Mapping[tuple[str, str], Callable[..., Any] | str]
+
+
+class FileBytes:
+    """A long bytes object left in its file until it is read: most of a network file is never needed."""
+
+    __slots__ = ("length", "offset", "path")
+
+    def __init__(self, path: str, offset: int, length: int):
+        self.path, self.offset, self.length = path, offset, length
+
+    def read(self) -> bytes:
+        with open(self.path, "rb") as file:
+            file.seek(self.offset)
+            return file.read(self.length)
 
 
 class Ignored:
@@ -25,6 +41,7 @@ class Ignored:
         pass
 
 
+LONG = 1 << 16
 _PythonUnpickler: Any = pickle._Unpickler
 
 
@@ -33,6 +50,7 @@ class _Unpickler(_PythonUnpickler):
 
     def __init__(self, file: BinaryIO, allowed: Allowed):
         super().__init__(file)
+        self.file = file
         self.allowed = allowed
 
     def find_class(self, module: str, name: str) -> Any:
@@ -57,7 +75,26 @@ class _Unpickler(_PythonUnpickler):
         if type(target).__name__ != "OrderedDict" or state:
             raise CheckpointError(f"refused: the file sets the state of a {type(target).__name__}")
 
+    def load_binbytes(self) -> None:
+        self._bytes_of_length(struct.unpack("<I", self.read(4))[0])
+
+    def load_binbytes8(self) -> None:
+        self._bytes_of_length(struct.unpack("<Q", self.read(8))[0])
+
+    def _bytes_of_length(self, length: int) -> None:
+        # Long bytes stand outside the frames of newer pickles, so the file is at their start.
+        if length < LONG or self._unframer.current_frame:
+            self.append(self.read(length))
+            return
+        start = self.file.tell()
+        if length > os.fstat(self.file.fileno()).st_size - start:
+            raise EOFError("Ran out of input")
+        self.file.seek(length, os.SEEK_CUR)
+        self.append(FileBytes(self.file.name, start, length))
+
     dispatch[pickle.BUILD[0]] = load_build
+    dispatch[pickle.BINBYTES[0]] = load_binbytes
+    dispatch[pickle.BINBYTES8[0]] = load_binbytes8
 
 
 def read(path: str | Path, allowed: Allowed) -> Any:

@@ -18,7 +18,7 @@ class Csv(RunLogger):
         self._table = Table(self.folder / "metrics.csv")
 
     @rank_zero_only
-    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:  # noqa: ARG002
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         self._table.put(metrics)
 
     def log_image(self, key: str, image: Image.Image, *, kimg: float) -> None:

@@ -33,7 +33,7 @@ class Lpips(Term):
         self.net, self.trunk_path, self.max_size = net, trunk_path, max_size
         self.network: Frozen | None = None
 
-    def prepare(self, pair: Pair, *, half: bool) -> None:  # noqa: ARG002
+    def prepare(self, pair: Pair, *, half: bool) -> None:
         default = Path(torch.hub.get_dir()) / "checkpoints" / TRUNKS[self.net]
         path = Path(self.trunk_path) if self.trunk_path else default
         if not path.is_file():

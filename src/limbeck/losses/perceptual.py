@@ -36,7 +36,7 @@ class Perceptual(Term):
         self.held = [embedding]  # loaded in prepare(), where it is wrapped and leaves the module tree
         self.embedding: Frozen | None = None
 
-    def prepare(self, pair: Pair, *, half: bool) -> None:  # noqa: ARG002
+    def prepare(self, pair: Pair, *, half: bool) -> None:
         self.embedding = Frozen(self.held[0].load(), half=half)
 
     def forward(self, step: GeneratorStep) -> Tensor:

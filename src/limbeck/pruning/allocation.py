@@ -57,7 +57,7 @@ class Allocation(ABC):
 class Uniform(Allocation):
     """The same share of every group, as in CAGAN, DCP-GAN, StyleKD and SVS."""
 
-    def __call__(self, network: Network, scores: Mapping[str, Tensor], ratio: float | int) -> dict[str, int]:  # noqa: ARG002
+    def __call__(self, network: Network, scores: Mapping[str, Tensor], ratio: float | int) -> dict[str, int]:
         return {group.name: kept_count(group.size, ratio) for group in network.channel_groups()}
 
 
