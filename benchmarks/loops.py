@@ -23,7 +23,7 @@ from limbeck.model import Model, Pair
 from limbeck.pruning.allocation import kept_count
 
 CONF = Path(__file__).parents[1] / "conf"
-EXPERIMENTS = {"quickstart": "quickstart", "svs": "stylegan2_ffhq_svs"}
+EXPERIMENTS = {"quickstart": "quickstart", "svs": "stylegan2_ffhq_svs", "bare": "bare"}
 PHASES = {"Gmain": 1, "Greg": 4, "Dmain": 1, "Dreg": 16}  # the authors' names and cadences
 SHARED = ("teacher", "student", "judge")
 
