@@ -52,7 +52,7 @@ figure { margin: 0; display: grid; grid-template-columns: 84px 1fr; gap: 12px; a
 figure + figure { margin-top: 10px; }
 figcaption { font-weight: 600; font-size: 13px; }
 figcaption small { display: block; color: var(--soft); font-weight: 400; }
-img { display: block; max-width: 100%; height: auto; border-radius: 6px; image-rendering: pixelated; }
+img { display: block; max-width: 100%; height: auto; border-radius: 6px; }
 .charts {
   display: grid; grid-template-columns: repeat(auto-fill, minmax(215px, 1fr)); gap: 18px 20px; margin-top: 16px;
 }
