@@ -47,7 +47,7 @@ def test_columns_are_the_settings_that_differ(sweep):
 
 def test_table_by_hand(sweep):
     header, lines = summary_table(read_runs(sweep))
-    assert header == ["initializer._target_, pruning.ratio", "parameters", "MACs", "latency ms", "recall", "kid_lite0"]
+    assert header == ["initializer, pruning.ratio", "parameters", "MACs", "latency ms", "recall", "kid_lite0"]
     assert lines[1] == [
         "Keep, 0.75",
         "250 \u00d7 4.00",
@@ -76,6 +76,7 @@ def test_files_hold_every_model_unrounded_and_a_plot(sweep):
     ]
     assert rows[5]["kid_lite0"] == "0.04"
     assert rows[5]["macs"] == "1000000"
+    assert rows[5]["initializer"] == "Keep"
     with Image.open(sweep / "sweep.png") as image:
         assert image.width > 600
 

@@ -69,7 +69,7 @@ def write_summary(runs: Sequence[Run], folder: Path) -> str:
 def summary_table(runs: Sequence[Run]) -> tuple[list[str], list[list[str]]]:
     """Header and one line per run for people: what differs, cost with the factor saved, metrics before -> after."""
     varied, metrics = varied_keys(runs), metric_names([row for run in runs for row in run.rows])
-    header = ["run" if not varied else ", ".join(varied), "parameters", "MACs", "latency ms", *metrics]
+    header = [", ".join(map(_title, varied)) or "run", "parameters", "MACs", "latency ms", *metrics]
     lines = []
     for run in runs:
         label, student, teacher, pruned = _label(run, varied), run.row("student"), run.row("teacher"), run.row("pruned")
@@ -92,9 +92,9 @@ def summary_values(runs: Sequence[Run]) -> list[list[Any]]:
     """Header and one line per run and model, unrounded."""
     varied, metrics = varied_keys(runs), dict.fromkeys(name for run in runs for row in run.rows for name in row.metrics)
     costs = ["num_parameters", "macs", "size_mib", "latency_ms"]
-    table: list[list[Any]] = [["run", *varied, "model", *costs, *metrics]]
+    table: list[list[Any]] = [["run", *map(_title, varied), "model", *costs, *metrics]]
     for run in runs:
-        settings = [run.name, *(run.config.get(key, "") for key in varied)]
+        settings = [run.name, *(_value(run, key) for key in varied)]
         for row in run.rows:
             table.append(
                 [*settings, row.name, *(getattr(row, key) for key in costs), *(row.metrics.get(key) for key in metrics)]
@@ -154,6 +154,11 @@ def _cost(student: Row, teacher: Row | None, key: str) -> str:
 
 def _label(run: Run, varied: Sequence[str]) -> str:
     return ", ".join(_value(run, key) for key in varied) or run.name
+
+
+def _title(key: str) -> str:
+    """`initializer._target_` is the choice of the group `initializer`."""
+    return key.removesuffix("._target_")
 
 
 def _value(run: Run, key: str) -> str:
