@@ -55,8 +55,10 @@ def images_per_second(source: ImageSource, *, batch_size: int, seconds: float) -
     return count / passed, count / spent
 
 
-def discriminator_rate(resolution: int, channel_base: int, *, batch_size: int, device: str, seconds: float) -> float:
-    """Images per second of one forward and backward pass on real images."""
+def discriminator_rate(
+    resolution: int, channel_base: int, *, batch_size: int, device: str, seconds: float
+) -> tuple[float, float]:
+    """Images per second of one forward and backward pass on real images; the same per second of processor time."""
     network = Discriminator(resolution=resolution, channel_base=channel_base).to(device)
     images = torch.randn(batch_size, 3, resolution, resolution, device=device)
 
@@ -67,11 +69,11 @@ def discriminator_rate(resolution: int, channel_base: int, *, batch_size: int, d
         loss.item()
 
     step()
-    start, count = time.perf_counter(), 0
-    while time.perf_counter() - start < seconds:
+    start, spent, count = time.perf_counter(), time.process_time(), 0
+    while (passed := time.perf_counter() - start) < seconds:
         step()
         count += batch_size
-    return count / (time.perf_counter() - start)
+    return count / passed, count / (time.process_time() - spent)
 
 
 def main() -> None:
@@ -108,9 +110,13 @@ def main() -> None:
                 rates.append(f"{images_per_second(source, **options)[0]:,.0f} ({source.num_workers})")
             print(f"{name}: {per_core:,.0f} images/s of one core's time; by the clock (workers): {', '.join(rates)}")
     for resolution, base, name in ((32, 16384, "small"), (64, 16384, "small"), (256, 32768, "base")):
-        rate = discriminator_rate(resolution, base, device=arguments.device, **options)
+        batch_size = min(arguments.batch_size, max(2048 // resolution, 1))
+        rate, per_core = discriminator_rate(
+            resolution, base, batch_size=batch_size, device=arguments.device, seconds=arguments.seconds
+        )
         print(
-            f"discriminator {name} {resolution} px alone, {arguments.device}: {rate:,.1f} images/s: the most it can use"
+            f"the most that training can use, {name} discriminator alone at {resolution} px, {arguments.device}: "
+            f"{per_core:,.1f} images/s of one core's time; by the clock: {rate:,.1f}"
         )
 
 
