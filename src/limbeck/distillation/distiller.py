@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import Logger
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from limbeck.architectures.base import Network
 from limbeck.callbacks.checkpoint import Checkpoint
@@ -100,17 +101,20 @@ class Distiller:
 
     def _trainer(self, folder: Path, loggers: Sequence[Logger], checkpoint: Checkpoint) -> pl.Trainer:
         self._quiet()
-        return self.trainer(
-            callbacks=[*self.callbacks.values(), checkpoint],
-            logger=list(loggers),
-            default_root_dir=folder,
-            max_epochs=-1,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            use_distributed_sampler=False,
-            num_sanity_val_steps=0,
-        )
+        try:
+            return self.trainer(
+                callbacks=[*self.callbacks.values(), checkpoint],
+                logger=list(loggers),
+                default_root_dir=folder,
+                max_epochs=-1,
+                enable_checkpointing=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                use_distributed_sampler=False,
+                num_sanity_val_steps=0,
+            )
+        except (ValueError, MisconfigurationException) as error:
+            raise UserError(f"trainer: {' '.join(str(error).split())}") from error
 
     @staticmethod
     def _refuse_drift(module: pl.LightningModule) -> None:
