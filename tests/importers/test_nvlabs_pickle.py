@@ -189,19 +189,6 @@ def test_discriminators_of_other_architecture_are_left_out_with_a_note(tmp_path)
     assert "'orig'" in model.history[0]["discriminator"]
 
 
-def test_tensorflow_pickles_are_refused_with_advice(tmp_path, monkeypatch):
-    for name in ("dnnlib.tflib", "dnnlib.tflib.network"):
-        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
-
-    class Network:
-        pass
-
-    Network.__module__, Network.__qualname__ = "dnnlib.tflib.network", "Network"
-    sys.modules["dnnlib.tflib.network"].Network = Network
-    with pytest.raises(limbeck.CheckpointError, match=r"TensorFlow StyleGAN2 pickle; convert it first with legacy\.py"):
-        limbeck.load(written(tmp_path / "tf.pkl", (Network(), Network(), Network())))
-
-
 @pytest.mark.parametrize("content", [[1, 2], {"G_ema": 3}, {"weights": {}}, None])
 def test_pickles_of_something_else(tmp_path, content):
     with pytest.raises(limbeck.CheckpointError, match="no network named G_ema"):

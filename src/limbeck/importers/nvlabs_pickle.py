@@ -1,14 +1,15 @@
 """NVIDIA's `.pkl` files of StyleGAN2 networks (stylegan2-ada-pytorch and stylegan3 repositories, SVS students).
 
 Each network in them is stored as a call that executes the Python source stored beside it. Nothing is executed here:
-that call becomes an inert record, from which tensors and a few settings are read.
+that call becomes an inert record, from which tensors and a few settings are read. The older TensorFlow files are
+recognized here too, see `nvlabs_tensorflow`.
 Source: the two public repositories' pickling code; layout in words only, nothing of it is copied.
 """
 
 import io
 import os
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,10 @@ import torch
 from torch import Tensor
 
 from limbeck.errors import CheckpointError
-from limbeck.importers import nvlabs_state, restricted_pickle, stylegan2, torch_file
-from limbeck.importers.restricted_pickle import Allowed, FileBytes, Ignored
+from limbeck.importers import nvlabs_state, nvlabs_tensorflow, restricted_pickle, stylegan2, torch_file
+from limbeck.importers.restricted_pickle import Allowed, FileBytes, Record
 from limbeck.model import Model
 
-TENSORFLOW = "a TensorFlow StyleGAN2 pickle; convert it first with legacy.py of NVIDIA's stylegan3 repository"
 MAX_MODULES = 10_000
 
 
@@ -92,27 +92,39 @@ def _allowed() -> Allowed:
     def module(meta: dict[str, Any]) -> StoredModule:
         return StoredModule(str(meta["class_name"]), dict(meta["state"]))
 
-    def ignored(*arguments: Any) -> Ignored:
-        return Ignored(*arguments)
+    def record(kind: str) -> Callable[..., Record]:
+        return lambda *arguments: Record(kind, *arguments)
 
+    class Network(Record):
+        """TensorFlow networks are made without a call, so their name must stand for a class."""
+
+        __slots__ = ()
+
+    def encoded(text: str, encoding: str) -> bytes:
+        if encoding != "latin1":
+            raise CheckpointError(f"refused: bytes in the encoding {encoding!r}")
+        return text.encode("latin1")  # how pickle's second protocol writes bytes
+
+    modules = [f"numpy.{core}.multiarray" for core in ("core", "_core")]
     numpy_names = [("numpy", "dtype"), ("numpy", "ndarray")]
-    numpy_names += [
-        (f"numpy.{core}.multiarray", name) for core in ("core", "_core") for name in ("scalar", "_reconstruct")
-    ]
+    numpy_names += [(module, name) for module in modules for name in ("scalar", "_reconstruct")]
     return {
         ("collections", "OrderedDict"): OrderedDict,
         ("builtins", "set"): set,
+        ("_codecs", "encode"): encoded,
         ("dnnlib.util", "EasyDict"): dict,
         ("torch._utils", "_rebuild_tensor_v2"): tensor,
         ("torch._utils", "_rebuild_parameter"): parameter,
         ("torch.storage", "_load_from_bytes"): storage,
         ("torch_utils.persistence", "_reconstruct_persistent_obj"): module,
-        ("dnnlib.tflib.network", "Network"): TENSORFLOW,
-        **dict.fromkeys(numpy_names, ignored),
+        ("dnnlib.tflib.network", "Network"): Network,
+        **{(module, name): record(name) for module, name in numpy_names},
     }
 
 
 def _model(content: Any, path: str | Path) -> Model:
+    if nvlabs_tensorflow.recognized(content):
+        return nvlabs_tensorflow.model(content, path)
     if not isinstance(content, dict) or not isinstance(content.get("G_ema", content.get("G")), StoredModule):
         raise CheckpointError("not a StyleGAN2 network file: no network named G_ema or G in it")
     role = "G_ema" if "G_ema" in content else "G"

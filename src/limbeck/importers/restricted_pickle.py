@@ -1,9 +1,9 @@
 """Reading pickles without executing anything: an explicit list of harmless names, everything else refused by name.
 
 Pickle is a small program that may call whatever it can name. Here it can name only what `allowed` holds: builders of
-inert records, or, for known names that cannot be read, the advice to give. The pure-Python unpickler is used on
-purpose: its memo is a dictionary, so a file cannot make it reserve memory by naming a huge memo index, and state
-setting (BUILD) can be confined to our own records. Long bytes objects stay in the file (`FileBytes`).
+inert records. The pure-Python unpickler is used on purpose: its memo is a dictionary, so a file cannot make it reserve
+memory by naming a huge memo index, and state setting (BUILD) can be confined to our own records. Long bytes objects
+stay in the file (`FileBytes`).
 """
 
 import os
@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, ClassVar
 
 from limbeck.errors import CheckpointError
 
-Allowed = Mapping[tuple[str, str], Callable[..., Any] | str]
+Allowed = Mapping[tuple[str, str], Callable[..., Any]]
 
 
 class FileBytes:
@@ -32,13 +32,14 @@ class FileBytes:
             return file.read(self.length)
 
 
-class Ignored:
-    """Stands for a value nobody needs (NumPy scalars and arrays in constructor arguments); takes anything."""
+class Record:
+    """An inert object of the file: what it was called with, and the state it was given; never acts on either."""
 
-    __slots__ = ()
+    __slots__ = ("arguments", "state")
 
     def __init__(self, *arguments: Any):
-        pass
+        self.arguments = arguments
+        self.state: Any = None
 
 
 LONG = 1 << 16
@@ -54,8 +55,6 @@ class _Unpickler(_PythonUnpickler):
         self.allowed = allowed
 
     def find_class(self, module: str, name: str) -> Any:
-        if isinstance(self.allowed.get((module, name)), str):
-            raise CheckpointError(f"refused: {self.allowed[module, name]}")
         if (module, name) not in self.allowed:
             raise CheckpointError(
                 f"refused: the file wants {module}.{name}, which is not on the list of harmless names"
@@ -70,7 +69,8 @@ class _Unpickler(_PythonUnpickler):
 
     def load_build(self) -> None:
         state, target = self.stack.pop(), self.stack[-1]
-        if isinstance(target, Ignored):
+        if isinstance(target, Record):
+            target.state = state
             return
         if type(target).__name__ != "OrderedDict" or state:
             raise CheckpointError(f"refused: the file sets the state of a {type(target).__name__}")
