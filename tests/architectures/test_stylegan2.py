@@ -110,7 +110,10 @@ def grouped_convolution(x, weight, scale, *, demodulate, up):
         per_sample = per_sample / torch.sqrt(per_sample.square().sum(dim=(2, 3, 4), keepdim=True) + 1e-8)
     x = x.reshape(1, n * i, h, w)
     if not up:
-        y = F.conv2d(x, per_sample.reshape(n * o, i, k, k), padding=k // 2, groups=n)
+        # One call per sample: torch 2.13's grouped 1x1 convolution gets weight gradients wrong on a CPU for some strides.
+        grouped = per_sample.reshape(n, o, i, k, k).unbind()
+        slices = x.reshape(n, 1, i, h, w).unbind()
+        y = torch.cat([F.conv2d(a, b, padding=k // 2) for a, b in zip(slices, grouped, strict=True)])
         return y.reshape(n, o, h, w)
     transposed = per_sample.transpose(1, 2).reshape(n * i, o, k, k)
     y = F.conv_transpose2d(x, transposed, stride=2, groups=n).reshape(n * o, 1, 2 * h + 1, 2 * w + 1)
