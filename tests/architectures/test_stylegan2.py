@@ -110,7 +110,7 @@ def grouped_convolution(x, weight, scale, *, demodulate, up):
         per_sample = per_sample / torch.sqrt(per_sample.square().sum(dim=(2, 3, 4), keepdim=True) + 1e-8)
     x = x.reshape(1, n * i, h, w)
     if not up:
-        # One call per sample: torch 2.13's grouped 1x1 convolution gets weight gradients wrong on a CPU for some strides.
+        # One call per sample: torch 2.13's grouped 1x1 convolution gets some weight gradients wrong on a CPU.
         grouped = per_sample.reshape(n, o, i, k, k).unbind()
         slices = x.reshape(n, 1, i, h, w).unbind()
         y = torch.cat([F.conv2d(a, b, padding=k // 2) for a, b in zip(slices, grouped, strict=True)])
