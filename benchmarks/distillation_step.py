@@ -24,6 +24,7 @@ from torch import Tensor
 from limbeck.data.loading import train_loader
 from limbeck.data.robohash import RoboHash
 from limbeck.losses.steps import GeneratorStep
+from limbeck.losses.weighted import cadences
 from limbeck.profiling.measured import peak_memory_mib
 
 PARTS = ("iteration", "parts", "memory")
@@ -47,6 +48,7 @@ def measure_iteration(options: argparse.Namespace) -> None:
     sides: dict[str, Any] = {
         "limbeck": BareLoop(options, nets, half=False, trunk=trunk),
         "limbeck, frozen networks in bfloat16": BareLoop(options, nets, half=True, trunk=trunk),
+        "limbeck, all networks in bfloat16": BareLoop(options, nets, half=True, trunk=trunk, mixed=True),
     }
     folder = svs_folder(options.peers)
     if folder is not None and options.terms == "svs":
@@ -78,7 +80,7 @@ def measure_parts(options: argparse.Namespace) -> None:
     batches = iter(train_loader(source, batch_size=n, seed=0))
     real = next(batches)[0].float() / 127.5 - 1
     label = torch.zeros(n, dtype=torch.int64)
-    terms = module.generator_terms
+    terms = cadences(module.generator_terms)[1]
     image_terms = [term for name, term in terms.items() if name in ("lpips", "perceptual", "pixel_l1")]
 
     def step() -> GeneratorStep:

@@ -48,7 +48,10 @@ def random_trunk() -> str:
 class BareLoop:
     """The LightningModule's own steps without Lightning around them."""
 
-    def __init__(self, options: argparse.Namespace, nets: Mapping[str, Any], *, half: bool, trunk: str):
+    def __init__(
+        self, options: argparse.Namespace, nets: Mapping[str, Any], *, half: bool, trunk: str, mixed: bool = False
+    ):
+        self.mixed = mixed  # the trained networks too, as with trainer.precision=bf16-mixed
         overrides = [f"experiment={EXPERIMENTS[options.terms]}"]
         with initialize_config_dir(str(CONF.resolve()), version_base="1.3"):
             config = compose("train", overrides)
@@ -94,7 +97,8 @@ class BareLoop:
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
         for step in steps:
-            total: Any = sum(term(step)[0] for term in terms.values())
+            with torch.autocast("cpu", torch.bfloat16, enabled=self.mixed):
+                total: Any = sum(term(step)[0] for term in terms.values())
             total.backward()
         for optimizer in optimizers:
             optimizer.step()
