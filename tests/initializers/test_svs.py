@@ -6,7 +6,7 @@ import torch
 
 import limbeck
 from limbeck.architectures.stylegan2 import Discriminator, Generator
-from limbeck.initializers.svs import refined, scaled_bias, scaled_weight
+from limbeck.initializers.svs import refined, scaled_bias, scaled_weight, scaled_weights
 from limbeck.model import Model
 
 
@@ -83,6 +83,18 @@ def test_missing_rank_stays_missing(shape):
     exact_rank[0, 0], exact_rank[3, 4] = 9.0, 16.0
     torch.testing.assert_close(scaled_weight(exact_rank), exact_rank.sqrt(), rtol=1e-6, atol=0)
     assert torch.equal(scaled[2], torch.zeros(shape[1])) or scaled[2].abs().max() < 1e-6
+
+
+def test_several_at_a_time_equal_one_by_one_and_threads_are_given_back():
+    weights = [torch.randn(5, 4, 3, 3), torch.randn(30, 8), torch.zeros(3, 3)]
+    before = torch.get_num_threads()
+    together = scaled_weights(weights)
+    assert torch.get_num_threads() == before
+    for own, weight in zip(together, weights, strict=True):
+        torch.testing.assert_close(own, scaled_weight(weight), rtol=1e-6, atol=1e-7)
+    with pytest.raises(AttributeError):
+        scaled_weights([None])
+    assert torch.get_num_threads() == before
 
 
 def test_channels_last_weights_are_read_in_logical_order():
