@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from limbeck.embeddings.inception import Inception
 from limbeck.embeddings.torchvision_shim import imported
 
 
@@ -25,3 +26,8 @@ def fidelity_inception(tmp_path_factory):
             layer.weight.data.normal_(0, layer.weight[0].numel() ** -0.5, generator=generator)
     torch.save(network.state_dict(), path)
     return network, path
+
+
+@pytest.fixture(scope="session")
+def inception(fidelity_inception) -> Inception:
+    return Inception(path=fidelity_inception[1]).load()

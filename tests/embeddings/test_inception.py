@@ -20,21 +20,20 @@ def test_the_resize_by_hand():
 
 
 @pytest.mark.parametrize("size", [32, 256])
-def test_features_are_those_of_torch_fidelity(fidelity_inception, size):
-    network, path = fidelity_inception
+def test_features_are_those_of_torch_fidelity(fidelity_inception, inception, size):
+    network, _ = fidelity_inception
     image = torch.randint(0, 256, (2, 3, size, size), dtype=torch.uint8)
     with torch.no_grad():
         expected = network(image)[0]
-        found = Inception(path=path).load()(image.float() / 127.5 - 1)
+        found = inception(image.float() / 127.5 - 1)
     assert found.shape == (2, 2048)
     assert expected.std() > 1e-3  # random weights that say something
     assert (found - expected).abs().max() < 1e-4 * expected.abs().max()
 
 
-def test_maps_and_gradient(fidelity_inception):
-    embedding = Inception(path=fidelity_inception[1]).load()
+def test_maps_and_gradient(inception):
     image = torch.rand(1, 1, 64, 64, requires_grad=True)
-    maps = embedding.feature_maps(image)
+    maps = inception.feature_maps(image)
     assert [tuple(m.shape[1:]) for m in maps] == [
         (64, 147, 147), (192, 71, 71), (288, 35, 35), (768, 17, 17), (2048, 8, 8)
     ]  # fmt: skip

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from limbeck.embeddings.inception import Inception
 from limbeck.embeddings.random_projection import RandomProjection
 from limbeck.errors import UserError
 from limbeck.evaluation.protocol import protocol_lines
@@ -115,13 +116,21 @@ def test_impossible_settings_are_refused_by_name(model, source, wrong):
         protocol(**wrong)(model, data=source)
 
 
+def test_missing_weights_are_found_before_anything_is_drawn(model, source):
+    missing = protocol({"fid": FrechetDistance(embedding=Inception(path="nowhere.pth"), name="fid")})
+    for use in (missing.check, lambda: missing(model, data=source)):
+        with pytest.raises(UserError, match=r"embeddings.inception.path: nowhere.pth: no such file"):
+            use()
+    assert source.images.read == 0
+
+
 def test_the_description_names_everything_and_is_json(source):
     facts = json.loads(json.dumps(protocol(num_reference=50, noise="random").describe(source)))
     assert (facts["num_images"], facts["num_reference"], facts["noise"], facts["seed"]) == (45, 50, "random", 0)
     assert "noise a" in facts["reference"]
     assert "8 bits" in facts["images"]
     assert set(facts["metrics"]) == set(all_metrics())
-    assert all("weights_sha256" in metric and "preprocessing" in metric for metric in facts["metrics"].values())
+    assert all("weights_sha256" in metric and "resize" in metric for metric in facts["metrics"].values())
     lines = protocol_lines(facts)
     assert len(lines) == 5
     assert lines[0].startswith("45 images (seed 0, noise random")

@@ -41,8 +41,8 @@ class Embedding(nn.Module, ABC):
         """
 
     @abstractmethod
-    def preprocessing(self) -> str:
-        """One sentence: resize and normalization, with every number."""
+    def preprocessing(self) -> dict[str, str]:
+        """ "resize" and "normalization" in words, with every number."""
 
     @abstractmethod
     def forward(self, image: Float[Tensor, "n c h w"]) -> Float[Tensor, "n f"]:
@@ -57,7 +57,7 @@ class Embedding(nn.Module, ABC):
         return {
             "embedding": self.name,
             "weights_sha256": self.weights_digest(),
-            "preprocessing": self.preprocessing(),
+            **self.preprocessing(),
             "num_features": self.num_features,
         }
 

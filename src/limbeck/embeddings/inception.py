@@ -241,8 +241,11 @@ class Inception(Embedding):
     def weights_digest(self) -> str:
         return file_digest(self._existing())
 
-    def preprocessing(self) -> str:
-        return f"resized to {SIDE}x{SIDE} as TensorFlow 1 does (bilinear, no antialias), (RGB in 0..255 - 128) / 128"
+    def preprocessing(self) -> dict[str, str]:
+        return {
+            "resize": f"{SIDE}x{SIDE}, bilinear as in TensorFlow 1 (corners and centers not aligned), no antialias",
+            "normalization": "(RGB in 0..255 - 128) / 128",
+        }
 
     def forward(self, image: Float[Tensor, "n c h w"]) -> Float[Tensor, "n f"]:
         return self.feature_maps(image)[-1].mean(dim=(2, 3)).float()

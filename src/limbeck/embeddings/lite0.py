@@ -47,9 +47,12 @@ class EfficientNetLite0(Embedding):
     def weights_digest(self) -> str:
         return file_digest(weights_path())
 
-    def preprocessing(self) -> str:
+    def preprocessing(self) -> dict[str, str]:
         size = f"{self.resolution}x{self.resolution}"
-        return f"resized to {size} (bilinear, half-pixel centers, no antialias), (RGB in 0..255 - 127) / 128"
+        return {
+            "resize": f"{size}, bilinear, half-pixel centers, no antialias",
+            "normalization": "(RGB in 0..255 - 127) / 128",
+        }
 
     def forward(self, image: Float[Tensor, "n c h w"]) -> Float[Tensor, "n f"]:
         x = self._stem(image)

@@ -41,8 +41,8 @@ class RandomProjection(Embedding):
     def weights_digest(self) -> str:
         return hashlib.sha256(f"random_projection 1, {self.num_features}, {self.seed}".encode()).hexdigest()
 
-    def preprocessing(self) -> str:
-        return "no resize, [-1, 1]"
+    def preprocessing(self) -> dict[str, str]:
+        return {"resize": "none", "normalization": "[-1, 1]"}
 
     def forward(self, image: Float[Tensor, "n c h w"]) -> Float[Tensor, "n f"]:
         return F.adaptive_avg_pool2d(self.feature_maps(image)[-1], 2).flatten(1).float()

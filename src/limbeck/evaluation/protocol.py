@@ -61,7 +61,7 @@ class Protocol:
 
         Raises: UserError for wrong settings, missing weights of an embedding, or two metrics of one name.
         """
-        self._check()
+        self.check()
         samples = DrawnSamples(
             Drawing(
                 num_images=self.num_images,
@@ -101,12 +101,18 @@ class Protocol:
             "metrics": {name: metric.describe() for name, metric in self.metrics.items()},
         }
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Find out before hours of training whether an evaluation can work: settings, weights of embeddings.
+
+        Raises: UserError naming what is wrong or missing.
+        """
         if self.noise not in NOISES:
             raise UserError(f"protocol.noise={self.noise!r}: allowed: {', '.join(NOISES)}")
         for name in ("num_images", "batch_size"):
             if getattr(self, name) < 1:
                 raise UserError(f"protocol.{name}={getattr(self, name)}: must be at least 1")
+        for metric in self.metrics.values():
+            metric.describe()  # reads the hash of the weights
 
 
 def protocol_lines(description: Mapping[str, Any]) -> list[str]:
