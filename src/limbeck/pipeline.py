@@ -49,6 +49,7 @@ class Pipeline:
             return
         torch.manual_seed(self.seed)
         teacher = self._imported()
+        self.judgement.protocol.check()
         pruned, initialized = self._prepared(teacher, folder)
         announce("distil", f"{self.distiller.kimg:g} kimg in batches of {self.distiller.batch_size}")
         loggers = [make(folder) for make in self.loggers.values()]
