@@ -119,3 +119,14 @@ def test_the_evaluation_command_repeats_the_report(finished, tmp_path):
     )
     assert again["metrics"] == row["metrics"]
     assert again["num_parameters"] == row["num_parameters"]
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_over_the_same(tmp_path):
+    whole, again = tmp_path / "whole", tmp_path / "again"
+    more = ["discriminator=fresh", "kimg=0.016", "distillation.decay_kimg=0", "checkpoint_kimg=1"]
+    assert run("train.py", *tiny(whole, *more)).returncode == 0
+    again.mkdir()
+    for name in ("config.yaml", "pruned.safetensors", "initialized.safetensors"):
+        (again / name).write_bytes((whole / name).read_bytes())
+    assert run("train.py", *tiny(again, *more)).returncode == 0
+    assert_same_student(whole, again)

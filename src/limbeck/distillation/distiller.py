@@ -48,6 +48,7 @@ class Distiller:
         """Train from the newest checkpoint in `folder`, or from the start if there is none."""
         self._check_numbers()
         path = folder / "checkpoints" / "last.ckpt"
+        torch.manual_seed(self.seed)  # a fresh discriminator must not depend on which stages ran in this process
         module = self.build(pair)
         trainer = self._trainer(folder, loggers, Checkpoint(path, every_kimg=self.checkpoint_kimg))
         if self.batch_size % trainer.world_size:
