@@ -8,7 +8,7 @@ from jaxtyping import install_import_hook
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # one worker per core, one thread per worker
 torch.set_num_threads(1)
-CHECKED = ["functional", "pruning", "losses", "metrics", "embeddings"]
+CHECKED = ["functional", "pruning", "losses", "metrics", "embeddings", "masks"]
 install_import_hook([f"limbeck.{name}" for name in CHECKED], "beartype.beartype")
 
 

@@ -10,6 +10,7 @@ LAYERS = [
     {"errors", "files", "parallel", "images", "allocator"},
     {"functional"},
     {"architectures", "embeddings"},
+    {"masks"},
     {"model", "frozen", "configured"},
     {"importers", "pruning", "initializers", "losses", "metrics", "data", "profiling"},
     {"evaluation", "loggers", "export"},
