@@ -8,12 +8,12 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from limbeck import parallel
-from limbeck.callbacks.progress import announce
 from limbeck.entry import exit_on_user_error, launch, refuse_wrong_kinds, settings_of
 from limbeck.evaluation.judgement import Judgement
 from limbeck.evaluation.markdown_report import markdown_table
 from limbeck.evaluation.protocol import protocol_lines
 from limbeck.evaluation.saved_model import compared, process_group, settings_of_run
+from limbeck.terminal import announce
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="evaluate")

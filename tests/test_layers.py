@@ -7,7 +7,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "limbeck"
 LAYERS = [
-    {"errors", "files", "parallel", "images", "allocator"},
+    {"errors", "files", "cache", "parallel", "images", "allocator", "terminal", "seeds"},
     {"functional"},
     {"architectures", "embeddings"},
     {"masks"},

@@ -1,6 +1,7 @@
 """Objects from the YAML files in conf/ for Python callers: the same files that the commands use, without Hydra."""
 
 import importlib
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ from omegaconf import OmegaConf
 from limbeck.errors import UserError
 
 CONF = Path(__file__).parents[2] / "conf"
+# What plug-ins read from the top level of a configuration, with its values there.
+SHARED = {"seed": 0, "allocation": None, "mask": {"_target_": "limbeck.masks.everything.Everything"}}
 
 
 def configured(group: str, name: str, **changes: Any) -> Any:
@@ -28,7 +31,7 @@ def configured(group: str, name: str, **changes: Any) -> Any:
         raise UserError(
             f"{group}.{unknown[0]}: unknown for {group}={name}; allowed: {', '.join(sorted(map(str, node)))}"
         )
-    described = OmegaConf.to_container(OmegaConf.create({group: node, "seed": 0}), resolve=True)
+    described = OmegaConf.to_container(OmegaConf.create({**SHARED, group: node}), resolve=True)
     return _built(described[group] | changes)  # type: ignore[index, call-overload]
 
 
@@ -38,8 +41,9 @@ def _built(node: Any) -> Any:
         return [_built(item) for item in node]
     if not isinstance(node, dict):
         return node
-    values = {key: _built(value) for key, value in node.items() if key != "_target_"}
+    values = {key: _built(value) for key, value in node.items() if key not in ("_target_", "_partial_")}
     if "_target_" not in node:
         return values
     module, _, attribute = node["_target_"].rpartition(".")
-    return getattr(importlib.import_module(module), attribute)(**values)
+    target = getattr(importlib.import_module(module), attribute)
+    return partial(target, **values) if node.get("_partial_") else target(**values)

@@ -1,6 +1,10 @@
 """What several processes must agree on; every function is the identity in a single process."""
 
 import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -43,6 +47,15 @@ def barrier() -> None:
         dist.barrier()
 
 
+def wait_for(path: Path) -> None:
+    """Pause until the first process has written `path`; works before processes have met.
+
+    No limit of time: if the first process fails, the launcher ends the others.
+    """
+    while rank() and not path.is_file():
+        time.sleep(0.5)
+
+
 def gathered(value: object) -> list:
     """The value of every process, in the order of ranks."""
     if not active():
@@ -50,3 +63,32 @@ def gathered(value: object) -> list:
     values: list = [None] * dist.get_world_size()
     dist.all_gather_object(values, value)
     return values
+
+
+def rows_of_all(value: Tensor) -> Tensor:
+    """The rows of every process's tensor in the order of ranks, without gradient; all have the same shape."""
+    if not active():
+        return value.detach()
+    parts = [torch.empty_like(value) for _ in range(dist.get_world_size())]
+    dist.all_gather(parts, value.detach().contiguous())
+    return torch.cat(parts)
+
+
+def shared_out(
+    batches: Iterator[tuple[int, Any]], function: Callable[[Any], Tensor], on_batch: Callable[[int], None] | None = None
+) -> list[Tensor]:
+    """`function` of every process's numbered batches, in the order of the numbers, on every process.
+
+    A batch is always computed whole and alone, so the result does not depend on the number of processes.
+    """
+    own: dict[int, Tensor] = {}
+    done = 0
+    for number, batch in batches:
+        own[number] = function(batch)
+        done += len(own[number]) * world_size()
+        if on_batch is not None:
+            on_batch(done)
+    everywhere: dict[int, Tensor] = {}
+    for part in gathered(own):
+        everywhere.update(part)
+    return [everywhere[number] for number in sorted(everywhere)]

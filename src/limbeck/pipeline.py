@@ -14,7 +14,6 @@ import torch
 import yaml
 
 from limbeck import parallel
-from limbeck.callbacks.progress import announce
 from limbeck.data.base import ImageSource
 from limbeck.distillation.distiller import Distiller
 from limbeck.errors import UserError
@@ -22,6 +21,8 @@ from limbeck.evaluation.judgement import Judgement
 from limbeck.files import written_aside
 from limbeck.loggers.base import RunLogger, log_rows
 from limbeck.model import Model, Pair, load_native, save
+from limbeck.pruning.pruner import SCORES
+from limbeck.terminal import announce
 
 PRUNED, INITIALIZED, STUDENT = (f"{stage}.safetensors" for stage in ("pruned", "initialized", "student"))
 FINISHED = "report.json"
@@ -33,7 +34,7 @@ class Pipeline:
 
     data: ImageSource
     teacher: Callable[[], Model]
-    pruning: Callable[[Pair], Pair]
+    pruning: Callable[[Pair, Path], Pair]
     initializer: Callable[[Pair], Pair]
     distiller: Distiller
     judgement: Judgement
@@ -50,6 +51,7 @@ class Pipeline:
         torch.manual_seed(self.seed)
         teacher = self._imported()
         self.judgement.protocol.check()
+        self.distiller.check()
         pruned, initialized = self._prepared(teacher, folder)
         announce("distil", f"{self.distiller.kimg:g} kimg in batches of {self.distiller.batch_size}")
         loggers = [make(folder) for make in self.loggers.values()]
@@ -76,7 +78,7 @@ class Pipeline:
         if path.is_file():
             if self.resume == "never":
                 raise UserError(f"resume=never, but {folder} holds a run already; choose another hydra.run.dir")
-            if path.read_text() != config_text and (folder / PRUNED).is_file():
+            if path.read_text() != config_text and any((folder / name).is_file() for name in (SCORES, PRUNED)):
                 raise UserError(f"{folder} holds a run with another configuration; choose another hydra.run.dir")
             if (folder / FINISHED).is_file():
                 return True
@@ -100,9 +102,9 @@ class Pipeline:
         pruned, initialized = folder / PRUNED, folder / INITIALIZED
         if parallel.rank() == 0 and not initialized.is_file():
             announce("prune")
-            pair = self.pruning(Pair(teacher, teacher))
+            pair = self.pruning(Pair(teacher, teacher), folder)
             save(pair.student, pruned)
             announce("initialize")
             save(self.initializer(pair).student, initialized)
-        parallel.barrier()
+        parallel.wait_for(initialized)
         return load_native(pruned), load_native(initialized)

@@ -6,7 +6,18 @@ import torch
 from limbeck.architectures.base import ChannelGroup
 from limbeck.architectures.stylegan2 import Generator
 from limbeck.errors import UserError
-from limbeck.pruning.allocation import Uniform, allocated, checked_ratio, kept_count, kept_indices, rounded_count
+from limbeck.pruning.allocation import (
+    Global,
+    PerGroup,
+    Uniform,
+    allocated,
+    checked_ratio,
+    kept_count,
+    kept_indices,
+    normalized,
+    ratio_for_macs,
+    rounded_count,
+)
 
 
 @pytest.mark.parametrize(
@@ -66,3 +77,66 @@ def test_allocated_refuses_what_cannot_be_ranked():
             allocated(network, scores | {"b4.conv1": bad}, Uniform(), ratio=0.5)
     with pytest.raises(UserError, match="round_to=0"):
         allocated(network, scores, Uniform(), ratio=0.5, round_to=0)
+
+
+def network_and_scores():
+    network = Generator(resolution=8, widths=[4, 8, 4, 4], z_dim=4, w_dim=4, mapping_depth=1)
+    scores = {
+        "const": torch.tensor([1.0, 2.0, 3.0, 4.0]),
+        "b4.conv1": torch.tensor([10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0]),
+        "b8.conv0": torch.tensor([0.1, 0.1, 0.1, 0.9]),
+        "b8.conv1": torch.zeros(4),
+    }
+    return network, scores
+
+
+def test_global_ranking_by_hand():
+    network, scores = network_and_scores()
+    # As they are, the eight of b4.conv1 and the two best of const are the best ten; one of each other group must stay.
+    counts = Global(normalize="none")(network, scores, 0.4)
+    assert counts == {"const": 2, "b4.conv1": 8, "b8.conv0": 1, "b8.conv1": 1}
+    # Divided by the mean: const .4 .8 1.2 1.6, conv1 .22 ... 1.78, conv0 .33 .33 .33 3; seven of twenty stay.
+    assert Global(normalize="mean")(network, scores, 0.65) == {
+        "const": 2,
+        "b4.conv1": 3,
+        "b8.conv0": 1,
+        "b8.conv1": 1,
+    }
+
+
+def test_global_ranking_keeps_the_stated_share_in_all_and_of_each():
+    network, scores = network_and_scores()
+    for ratio in (0.0, 0.25, 0.5, 0.75):
+        assert sum(Global()(network, scores, ratio).values()) == kept_count(20, ratio)
+    assert Global(min_share=0.5)(network, scores, 0.99) == {"const": 2, "b4.conv1": 4, "b8.conv0": 2, "b8.conv1": 2}
+
+
+def test_normalized_by_hand():
+    scores = torch.tensor([1.0, 3.0])
+    assert normalized(scores, "mean").tolist() == [0.5, 1.5]
+    assert normalized(scores, "max").tolist() == [1 / torch.tensor(3.0), 1.0]
+    assert normalized(scores, "none").tolist() == [1.0, 3.0]
+    assert normalized(torch.zeros(2), "mean").tolist() == [0.0, 0.0]
+    with pytest.raises(UserError, match=r"allocation.normalize='sum'"):
+        normalized(scores, "sum")
+    with pytest.raises(UserError, match=r"allocation.min_share=0"):
+        Global(min_share=0)(*network_and_scores(), 0.5)
+
+
+def test_a_ratio_for_every_group():
+    network, scores = network_and_scores()
+    counts = PerGroup(ratios=[0.5, 0.75, 0.0, 0.9])(network, scores, 0.7)
+    assert counts == {"const": 2, "b4.conv1": 2, "b8.conv0": 4, "b8.conv1": 1}
+    with pytest.raises(UserError, match=r"allocation.ratios: 2 numbers for 4 groups"):
+        PerGroup(ratios=[0.5, 0.5])(network, scores, 0.7)
+    with pytest.raises(UserError, match=r"allocation.ratios=1"):
+        PerGroup(ratios=[0.5, 1, 0, 0])(network, scores, 0.7)
+
+
+@pytest.mark.parametrize("allocation", [Uniform(), Global()])
+def test_ratio_for_macs_is_the_smallest_that_suffices(allocation):
+    network, scores = network_and_scores()
+    target = network.macs() * 2 // 3
+    found = ratio_for_macs(network, scores, allocation, target_macs=target)
+    macs = lambda ratio: network.resized(allocation(network, scores, ratio)).macs()  # noqa: E731
+    assert macs(found) <= target < macs(found - 0.0001)

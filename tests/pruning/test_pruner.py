@@ -5,13 +5,17 @@ import sys
 
 import pytest
 import torch
+from PIL import Image
 
 import limbeck
 from limbeck.architectures.stylegan2 import Discriminator, Generator
 from limbeck.configured import configured
+from limbeck.masks.everything import Everything
 from limbeck.model import Model, Pair
+from limbeck.pruning.criteria.cagan import CAGAN
 from limbeck.pruning.criteria.l1 import L1
 from limbeck.pruning.pruner import Pruner
+from limbeck.pruning.scoring import scored
 
 
 def small_model():
@@ -46,7 +50,7 @@ def test_options_reach_the_pruner():
 
 def test_the_best_channels_by_score_stay():
     model = small_model()
-    scores = L1()(model)
+    scores = scored(L1(), model)
     pruned = limbeck.prune(model, "l1", ratio=0.5).generator
     kept = scores["const"].argsort(descending=True)[:5].sort().values
     assert torch.equal(pruned.synthesis.b4.const, model.generator.synthesis.b4.const[kept])
@@ -83,6 +87,31 @@ def test_a_plain_function_is_a_criterion():
     assert student.history[-1]["criterion"] == "first_channels"
 
 
+def test_target_macs_decides_the_ratio():
+    model = small_model()
+    full = model.generator.macs()
+    student = limbeck.prune(model, "l1", ratio=0.0, target_macs=full // 3)
+    ratio = student.history[-1]["ratio"]
+    assert student.generator.macs() <= full // 3
+    assert 0 < ratio < 1
+    assert (
+        limbeck.prune(model, "l1", ratio=ratio - 0.0001).generator.macs() > full // 3
+    )  # not one step more than needed
+    assert limbeck.prune(model, "l1", target_macs=full).history[-1]["ratio"] == 0.0
+    with pytest.raises(limbeck.UserError, match=r"pruning.target_macs=10: out of reach, at least \d+ are left"):
+        limbeck.prune(model, "l1", target_macs=10)
+    with pytest.raises(limbeck.UserError, match=r"pruning.target_macs=few: must be a number above 0"):
+        limbeck.prune(model, "l1", target_macs="few")
+
+
+def test_scores_and_their_picture_stay_in_the_folder(tmp_path):
+    model = small_model()
+    Pruner(CAGAN(mask=Everything(), num_samples=2, batch_size=1), ratio=0.5)(Pair(model, model), tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"scores.safetensors", "scores.png"}
+    with Image.open(tmp_path / "scores.png") as picture:
+        assert picture.size[0] > 1000
+
+
 def test_mistakes_are_named():
     model = small_model()
     with pytest.raises(limbeck.UserError, match=r"pruning=magic: unknown; allowed: .*l1.*random"):
@@ -98,7 +127,8 @@ def test_mistakes_are_named():
 
 def test_configured_builds_nested_objects():
     pruner = configured("pruning", "random", ratio=0.25)
-    assert (pruner.ratio, pruner.criterion.seed, type(pruner.allocation).__name__) == (0.25, 0, "Uniform")
+    assert (pruner.ratio, pruner.criterion.seed, pruner.allocation) == (0.25, 0, None)
+    assert type(configured("pruning", "cagan").criterion.mask).__name__ == "Everything"
 
 
 @pytest.mark.slow

@@ -1,29 +1,11 @@
-"""What a terminal shows of a run: a heading per stage, and one line about training that is kept up to date.
+"""The line about training that is kept up to date on the terminal or in the log."""
 
-On a terminal the line is redrawn in place; in a log file a line is printed now and then.
-"""
-
-import shutil
-import sys
-import time
-from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
 import pytorch_lightning as pl
 
-from limbeck import parallel
-
-_STARTED = time.monotonic()
-REDRAW_SECONDS = 0.5
-RATE_SECONDS = 30.0  # the rate is that of the last half minute
-
-
-def announce(stage: str, text: str = "") -> None:
-    """Print a heading with the time since the program started; only on the first process."""
-    if parallel.rank() == 0:
-        name = f"\033[1m{stage:<10}\033[0m" if sys.stdout.isatty() else f"{stage:<10}"
-        print(f"{clock(time.monotonic() - _STARTED):>7}  {name}  {text}".rstrip(), flush=True)
+from limbeck.terminal import LiveLine, clock
 
 
 class Progress(pl.Callback):
@@ -35,14 +17,10 @@ class Progress(pl.Callback):
 
     def __init__(self, *, log_every_seconds: float = 60.0):
         self.log_every_seconds = log_every_seconds
-        self._times: deque[tuple[float, int]] = deque()
-        self._shown = 0.0
-        self._pause = 0.0
+        self._line = LiveLine(log_every_seconds=log_every_seconds)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        now = time.monotonic()
-        self._times = deque([(now, int(pl_module.images_seen))])
-        self._shown, self._pause = now, min(5.0, self.log_every_seconds)
+        self._line = LiveLine(done=int(pl_module.images_seen), log_every_seconds=self.log_every_seconds)
 
     def on_train_batch_end(
         self,
@@ -52,35 +30,20 @@ class Progress(pl.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        now = time.monotonic()
-        if not trainer.is_global_zero or now - self._shown < (REDRAW_SECONDS if sys.stdout.isatty() else self._pause):
-            return
-        self._show(pl_module, now)
-        self._shown, self._pause = now, min(2 * self._pause, self.log_every_seconds)
+        if self._line.due():
+            self._show(pl_module)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         if trainer.is_global_zero:
-            self._show(pl_module, time.monotonic())
-            if sys.stdout.isatty():
-                print(flush=True)
+            self._show(pl_module)
+            self._line.end()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: Any, exception: BaseException) -> None:
-        """Leave the line as it stands, so that what follows begins on a new one."""
-        if trainer.is_global_zero and sys.stdout.isatty():
-            print(flush=True)
+        self._line.end()
 
-    def _show(self, pl_module: Any, now: float) -> None:
-        images = int(pl_module.images_seen)
-        self._times.append((now, images))
-        while len(self._times) > 2 and now - self._times[1][0] > RATE_SECONDS:
-            self._times.popleft()
-        (then, before), total = self._times[0], pl_module.total_images
-        rate = (images - before) / (now - then) if now > then else 0.0
-        text = progress_line(images, total, rate, pl_module.last_losses)
-        if sys.stdout.isatty():
-            print(f"\r\033[K{fitted(text, shutil.get_terminal_size().columns - 1)}", end="", flush=True)
-        else:
-            print(" " * 9 + text, flush=True)
+    def _show(self, pl_module: Any) -> None:
+        images, total = int(pl_module.images_seen), pl_module.total_images
+        self._line.show(progress_line(images, total, self._line.rate(images), pl_module.last_losses))
 
 
 def progress_line(images: int, total: int, rate: float, losses: Mapping[str, float]) -> str:
@@ -97,20 +60,3 @@ def progress_line(images: int, total: int, rate: float, losses: Mapping[str, flo
         ]
         parts.append(f"{player[0].upper()}: {', '.join(values)}")
     return "  ".join(part for part in parts if part)
-
-
-def fitted(text: str, width: int) -> str:
-    """The text without the last entries that do not fit into `width` characters, so that no number is cut in two."""
-    if len(text) <= width:
-        return text
-    end = max(text.rfind(separator, 0, width + 2) for separator in (", ", "  "))
-    return text[: end if end > 0 else width]
-
-
-def clock(seconds: float) -> str:
-    """m:ss, h:mm:ss, or days."""
-    minutes, second = divmod(round(seconds), 60)
-    hours, minute = divmod(minutes, 60)
-    if hours >= 48:
-        return f"{hours / 24:.1f} days"
-    return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"

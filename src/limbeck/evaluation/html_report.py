@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 COSTS = {"parameters": "num_parameters", "MACs": "macs", "size MiB": "size_mib", "latency ms": "latency_ms"}
 RATE = "speed/images_per_second"
+SCORES_PICTURE = "scores.png"
 
 
 def html_report(report: Report, folder: Path) -> str:
@@ -30,6 +31,7 @@ def html_report(report: Report, folder: Path) -> str:
     sections = [
         ("Teacher and student", _table(report)),
         ("The same latents in every row", "".join(_figure(row) for row in report.rows if row.grid)),
+        ("Channels kept", _scores(folder / SCORES_PICTURE)),
         ("Training", _speed(rows) + curves_html(rows)),
         ("How the numbers were measured", _facts(report.protocol)),
         ("Stages", _stages(report)),
@@ -82,11 +84,22 @@ def _table(report: Report) -> str:
 
 
 def _figure(row: Row) -> str:
-    picture = base64.b64encode(Path(row.grid).read_bytes()).decode() if row.grid else ""
     return (
         f"<figure><figcaption>{escape(row.name)}<small>{short(row.num_parameters)} parameters</small></figcaption>"
-        f"<img alt='images of the {escape(row.name, quote=True)}' src='data:image/png;base64,{picture}'></figure>"
+        f"{_picture(row.grid, f'images of the {row.name}') if row.grid else ''}</figure>"
     )
+
+
+def _picture(path: Path, description: str) -> str:
+    data = base64.b64encode(path.read_bytes()).decode()
+    return f"<img alt='{escape(description, quote=True)}' src='data:image/png;base64,{data}'>"
+
+
+def _scores(path: Path) -> str:
+    if not path.is_file():
+        return ""
+    words = "Scores per group of channels, best first; below them which channels stay, in their order."
+    return f"<p class='note'>{words}</p>{_picture(path, 'scores per group')}"
 
 
 def _speed(rows: list[dict[str, float]]) -> str:

@@ -10,10 +10,9 @@ from limbeck import parallel
 from limbeck.architectures.base import Network
 from limbeck.data.base import ImageSource
 from limbeck.embeddings.base import Embedding
-from limbeck.evaluation.reference import num_reference_images, reference_features, shared_out
+from limbeck.evaluation.reference import num_reference_images, reference_features
 from limbeck.evaluation.sampling import (
     Latents,
-    batch_seed,
     drawn_images,
     drawn_latents,
     eight_bits,
@@ -21,6 +20,7 @@ from limbeck.evaluation.sampling import (
 )
 from limbeck.metrics.base import Samples
 from limbeck.model import Model
+from limbeck.seeds import batch_seed
 
 KEPT_MIB = 512  # images of a model are kept up to this size per process, and drawn anew for each embedding beyond it
 Progress = Callable[[str, int, int], None]
@@ -107,7 +107,7 @@ class DrawnSamples(Samples):
             with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
                 return function(batch).cpu()
 
-        rows = torch.cat(shared_out(self._own_batches(num_images), computed, self._told(what, num_images)))
+        rows = torch.cat(parallel.shared_out(self._own_batches(num_images), computed, self._told(what, num_images)))
         return rows[:num_images]
 
     def _own_batches(self, num_images: int) -> Iterator[tuple[int, Batch]]:

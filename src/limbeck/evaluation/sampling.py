@@ -1,7 +1,5 @@
 """Images of a model from a seed: the same latents in the same order on every machine and number of processes."""
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +8,7 @@ from torch import Tensor
 from limbeck.architectures.base import Network
 from limbeck.errors import UserError
 from limbeck.model import Model
+from limbeck.seeds import batch_seed, seeded
 
 
 @dataclass(frozen=True)
@@ -85,11 +84,6 @@ def sample(
     return torch.cat(batches)
 
 
-def batch_seed(seed: int, start: int) -> int:
-    """The seed of injected noise for the batch that starts at latent `start`."""
-    return (seed * 0x9E3779B1 + start + 1) % 2**63
-
-
 def eight_bits(image: Tensor) -> Tensor:
     """[-1, 1] as uint8, rounded; what lies outside is clamped."""
     return ((image + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
@@ -98,11 +92,3 @@ def eight_bits(image: Tensor) -> Tensor:
 def from_eight_bits(image: Tensor) -> Tensor:
     """uint8 as float32 in [-1, 1]."""
     return image.float() / 127.5 - 1
-
-
-@contextlib.contextmanager
-def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Random numbers from `seed` inside, the old state afterwards."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield

@@ -6,7 +6,8 @@ is one more `Allocation`, and the rounding to hardware-friendly widths is common
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -35,6 +36,8 @@ def kept_count(size: int, ratio: float | int) -> int:
 
 def rounded_count(count: int, group: ChannelGroup, round_to: int = 1) -> int:
     """`count` rounded up to a multiple of `round_to` and of the normalization groups, at most the full size."""
+    if isinstance(round_to, bool) or not isinstance(round_to, int) or round_to < 1:
+        raise UserError(f"pruning.round_to={round_to}: must be a whole number, at least 1")
     multiple = math.lcm(round_to, group.norm_groups)
     return min(group.size, -(-count // multiple) * multiple)
 
@@ -61,6 +64,86 @@ class Uniform(Allocation):
         return {group.name: kept_count(group.size, ratio) for group in network.channel_groups()}
 
 
+class Global(Allocation):
+    """One ranking of all channels: groups whose channels matter less lose more of them.
+
+    normalize: scores of a group are divided by their "mean" or "max" before groups are compared, or by nothing
+        ("none"), which only makes sense where scores are on one scale.
+    min_share: the least share of a group that stays, in (0, 1].
+    """
+
+    def __init__(self, *, normalize: str = "mean", min_share: float | int = 0.05):
+        self.normalize = normalize
+        self.min_share = min_share
+
+    def __call__(self, network: Network, scores: Mapping[str, Tensor], ratio: float | int) -> dict[str, int]:
+        if not 0 < self.min_share <= 1:
+            raise UserError(f"allocation.min_share={self.min_share}: must lie in (0, 1]")
+        groups, ranks = network.channel_groups(), []
+        for group in groups:
+            comparable = normalized(scores[group.name].double(), self.normalize)
+            least = kept_indices(comparable, math.ceil(self.min_share * group.size))
+            ranks.append(comparable.index_fill(0, least, math.inf))
+        total = sum(group.size for group in groups)
+        kept = kept_indices(torch.cat(ranks), kept_count(total, ratio))
+        owner = torch.repeat_interleave(torch.arange(len(groups)), torch.tensor([group.size for group in groups]))
+        counts = owner[kept].bincount(minlength=len(groups)).tolist()
+        least_counts = [math.ceil(self.min_share * group.size) for group in groups]
+        return {g.name: max(n, least) for g, n, least in zip(groups, counts, least_counts, strict=True)}
+
+
+def normalized(scores: Float[Tensor, "size"], by: str) -> Float[Tensor, "size"]:
+    """Scores divided by their "mean" or "max", or as they are ("none"); all zero stays zero."""
+    if by not in ("mean", "max", "none"):
+        raise UserError(f"allocation.normalize={by!r}: must be 'mean', 'max' or 'none'")
+    unit = {"mean": scores.mean(), "max": scores.max(), "none": torch.ones_like(scores[0])}[by]
+    return scores / unit if unit != 0 else scores
+
+
+class PerGroup(Allocation):
+    """A ratio for every group by itself, in the order of the data; `pruning.ratio` is not looked at.
+
+    ratios: as many numbers in [0, 1) as there are groups.
+    """
+
+    def __init__(self, *, ratios: Sequence[float | int]):
+        self.ratios = ratios
+
+    def __call__(self, network: Network, scores: Mapping[str, Tensor], ratio: float | int) -> dict[str, int]:
+        groups = network.channel_groups()
+        if len(self.ratios) != len(groups):
+            raise UserError(f"allocation.ratios: {len(self.ratios)} numbers for {len(groups)} groups of channels")
+        return {
+            group.name: kept_count(group.size, checked_ratio(own, "allocation.ratios"))
+            for group, own in zip(groups, self.ratios, strict=True)
+        }
+
+
+def rounded_counts(network: Network, counts: Mapping[str, int], round_to: int) -> dict[str, int]:
+    """Each group's count, rounded up as `rounded_count` does."""
+    return {group.name: rounded_count(counts[group.name], group, round_to) for group in network.channel_groups()}
+
+
+def ratio_for_macs(
+    network: Network, scores: Mapping[str, Tensor], allocation: Allocation, *, target_macs: Any, round_to: int = 1
+) -> float:
+    """The smallest ratio, in steps of 0.0001, whose network needs at most `target_macs` multiply-accumulates.
+
+    Raises: UserError if even the largest ratio needs more.
+    """
+    if isinstance(target_macs, bool) or not isinstance(target_macs, (int, float)) or target_macs <= 0:
+        raise UserError(f"pruning.target_macs={target_macs}: must be a number above 0")
+
+    def macs(step: int) -> int:
+        counts = rounded_counts(network, allocation(network, scores, step / 10_000), round_to)
+        with torch.device("meta"):
+            return network.resized(counts).macs()
+
+    if macs(9_999) > target_macs:
+        raise UserError(f"pruning.target_macs={target_macs}: out of reach, at least {macs(9_999)} are left")
+    return bisect_left(range(9_999), True, key=lambda step: macs(step) <= target_macs) / 10_000
+
+
 def allocated(
     network: Network, scores: Mapping[str, Tensor], allocation: Allocation, *, ratio: Any, round_to: int = 1
 ) -> dict[str, Tensor]:
@@ -68,14 +151,17 @@ def allocated(
 
     Raises: UserError if the ratio or the rounding is impossible, or a score is missing, misshaped or not a number.
     """
-    if round_to < 1:
-        raise UserError(f"pruning.round_to={round_to}: must be at least 1")
-    counts = allocation(network, scores, checked_ratio(ratio))
-    keep = {}
+    check_scores(network, scores)
+    counts = rounded_counts(network, allocation(network, scores, checked_ratio(ratio)), round_to)
+    return {
+        group.name: kept_indices(scores[group.name].double(), counts[group.name], group.norm_groups)
+        for group in network.channel_groups()
+    }
+
+
+def check_scores(network: Network, scores: Mapping[str, Tensor]) -> None:
+    """Raises: UserError if a group's scores are missing, misshaped or not finite."""
     for group in network.channel_groups():
         score = scores.get(group.name)
         if score is None or score.shape != (group.size,) or not score.isfinite().all():
             raise UserError(f"scores of group {group.name!r}: expected {group.size} finite numbers")
-        count = rounded_count(counts[group.name], group, round_to)
-        keep[group.name] = kept_indices(score.float(), count, group.norm_groups)
-    return keep

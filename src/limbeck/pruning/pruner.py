@@ -3,13 +3,21 @@
 import copy
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import torch
+
+from limbeck.architectures.base import Network
 from limbeck.configured import configured
 from limbeck.model import Model, Pair
-from limbeck.pruning.allocation import Allocation, Uniform, allocated, checked_ratio
-from limbeck.pruning.criteria.base import Scores
+from limbeck.pruning.allocation import Allocation, Uniform, allocated, check_scores, checked_ratio, ratio_for_macs
+from limbeck.pruning.criteria.base import Criterion, Scores
+from limbeck.pruning.picture import save_picture
+from limbeck.pruning.scoring import worked
 from limbeck.pruning.slimming import slim
+
+SCORES, PICTURE = "scores.safetensors", "scores.png"
 
 
 class Pruner:
@@ -17,60 +25,88 @@ class Pruner:
 
     criterion: scores the channels; None removes nothing, whatever the ratio.
     allocation: how many channels each group keeps; the same share of each by default.
+    target_macs: multiply-accumulates that the student may need; decides the ratio. None: `ratio` as it is.
     round_to: kept counts are rounded up to a multiple of this, at most the full width.
     correct_gain: see `slim`; False is what the papers' code does.
     """
 
     def __init__(
         self,
-        criterion: Callable[[Model], Scores] | None,
+        criterion: Criterion | Callable[[Model], Scores] | None,
         *,
         ratio: float | int,
         allocation: Allocation | None = None,
+        target_macs: Any = None,
         round_to: int = 1,
         correct_gain: bool = False,
     ):
         self.criterion = criterion
         self.ratio = ratio
         self.allocation = allocation
+        self.target_macs = target_macs
         self.round_to = round_to
         self.correct_gain = correct_gain
 
-    def __call__(self, pair: Pair) -> Pair:
+    def __call__(self, pair: Pair, folder: Path | None = None) -> Pair:
         """The same teacher with a new, smaller student; its discriminator is a copy of the old student's.
+
+        folder: keeps the scores, from which an interrupted scoring resumes, and their picture.
 
         Raises: UserError for an impossible ratio, before anything is scored.
         """
         checked_ratio(self.ratio)
-        discriminator = copy.deepcopy(pair.student.discriminator)
         if self.criterion is None:
-            generator = copy.deepcopy(pair.student.generator)
-            student = replace(pair.student, generator=generator, discriminator=discriminator)
-            return replace(pair, student=student.after("prune", criterion="none", ratio=0.0))
-        keep = allocated(
-            pair.student.generator,
-            self.criterion(pair.student),
-            self.allocation or Uniform(),
-            ratio=self.ratio,
-            round_to=self.round_to,
+            return replace(pair, student=copy.deepcopy(pair.student).after("prune", criterion="none", ratio=0.0))
+        network, scores = self._scored(pair.student, folder)
+        allocation = self.allocation or Uniform()
+        check_scores(network, scores)
+        ratio = self.ratio
+        if self.target_macs is not None:
+            target = {"target_macs": self.target_macs, "round_to": self.round_to}
+            ratio = ratio_for_macs(network, scores, allocation, **target)
+        keep = allocated(network, scores, allocation, ratio=ratio, round_to=self.round_to)
+        if folder is not None:
+            save_picture(folder / PICTURE, scores, keep)
+        student = replace(
+            pair.student,
+            generator=slim(network, keep, correct_gain=self.correct_gain),
+            discriminator=copy.deepcopy(pair.student.discriminator),
         )
-        generator = slim(pair.student.generator, keep, correct_gain=self.correct_gain)
-        student = replace(pair.student, generator=generator, discriminator=discriminator)
-        facts = {"ratio": self.ratio, "round_to": self.round_to, "correct_gain": self.correct_gain}
+        facts = {"ratio": ratio, "round_to": self.round_to, "correct_gain": self.correct_gain}
         return replace(pair, student=student.after("prune", criterion=named(self.criterion), **facts))
 
+    def _scored(self, model: Model, folder: Path | None) -> tuple[Network, Scores]:
+        """The network to cut and its scores, both on the CPU; scoring itself runs on a GPU if there is one."""
+        assert self.criterion is not None
+        if not isinstance(self.criterion, Criterion):
+            return model.generator, self.criterion(model)
+        device = next(model.generator.parameters()).device
+        for network in (model.generator, model.discriminator):
+            if network is not None:
+                network.to("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            state = worked(self.criterion, model, path=None if folder is None else folder / SCORES)
+            scores = {name: score.cpu() for name, score in self.criterion.scores(model, state).items()}
+            return self.criterion.trained(model, state).to(device), scores
+        finally:
+            for network in (model.generator, model.discriminator):
+                if network is not None:
+                    network.to(device)
 
-def named(criterion: Callable[[Model], Scores]) -> str:
+
+def named(criterion: Criterion | Callable[[Model], Scores]) -> str:
     """The public name of a criterion: its file's ("l1", "dcp"), or a plain function's own."""
     return getattr(criterion, "__name__", None) or type(criterion).__module__.rpartition(".")[2]
 
 
-def prune(model: Model, criterion: str | Callable[[Model], Scores], ratio: float | int = 0.7, **options: Any) -> Model:
+def prune(
+    model: Model, criterion: str | Criterion | Callable[[Model], Scores], ratio: float | int = 0.7, **options: Any
+) -> Model:
     """A model with a smaller generator.
 
-    criterion: the name of a YAML in conf/pruning, or an object that maps a model to scores per group.
+    criterion: the name of a YAML in conf/pruning, a `Criterion`, or any function from a model to scores per group.
     ratio: share of channels removed from each group, in [0, 1).
-    options: further keys of that YAML, or of `Pruner`: allocation, round_to, correct_gain.
+    options: further keys of that YAML, or of `Pruner`: allocation, target_macs, round_to, correct_gain.
 
     Raises: UserError for an unknown criterion or option, or an impossible ratio.
     """

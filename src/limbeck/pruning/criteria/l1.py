@@ -7,7 +7,7 @@ from torch import Tensor
 from limbeck.architectures.base import ChannelGroup, channel_slice
 from limbeck.errors import UserError
 from limbeck.model import Model
-from limbeck.pruning.criteria.base import Criterion, Scores
+from limbeck.pruning.criteria.base import Criterion, Scores, State
 
 
 def absolute_sum(weight: Tensor, dim: int) -> Float[Tensor, "size"]:
@@ -28,7 +28,7 @@ class L1(Criterion):
     def __init__(self, *, role: str = "input"):
         self.role = role
 
-    def __call__(self, model: Model) -> Scores:
+    def scores(self, model: Model, state: State) -> Scores:
         if self.role not in ("input", "output"):
             raise UserError(f"role={self.role!r}: must be 'input' or 'output'")
         state = model.generator.state_dict()

@@ -3,7 +3,7 @@
 import torch
 
 from limbeck.model import Model
-from limbeck.pruning.criteria.base import Criterion, Scores
+from limbeck.pruning.criteria.base import Criterion, Scores, State
 
 
 class Random(Criterion):
@@ -12,6 +12,6 @@ class Random(Criterion):
     def __init__(self, *, seed: int = 0):
         self.seed = seed
 
-    def __call__(self, model: Model) -> Scores:
+    def scores(self, model: Model, state: State) -> Scores:
         generator = torch.Generator().manual_seed(self.seed)
         return {group.name: torch.rand(group.size, generator=generator) for group in model.generator.channel_groups()}

@@ -1,0 +1,69 @@
+"""How strongly an image reacts to the weights that read a channel: what the gradient-based criteria share."""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from limbeck.architectures.base import Axis, Network, channel_slice
+from limbeck.errors import UserError
+
+
+def readers(network: Network) -> dict[str, Axis]:
+    """The weight that reads each group of channels, by group name: the first that the group declares.
+
+    In StyleGAN2 that is the next styled convolution and, for the last group, the last ToRGB; the ToRGB layers of other
+    resolutions do not count.
+
+    Source: Liu et al., "Content-Aware GAN Compression", 2021, released code, which DCP-GAN (2024) takes over.
+    """
+    found = {}
+    for group in network.channel_groups():
+        axes = [axis for axis in group.axes if axis.role == "input"]
+        if not axes:
+            raise UserError(f"group {group.name!r} has no weight that reads it, so no gradient can score it")
+        found[group.name] = axes[0]
+    return found
+
+
+def mean_magnitude(gradient: Tensor, axis: Axis, size: int) -> Float[Tensor, "size"]:
+    """Mean of |gradient| over every axis but the group's own, one number per channel, in float64."""
+    per_entry = gradient.detach().abs().transpose(0, axis.dim).flatten(1).mean(dim=1, dtype=torch.float64)
+    return per_entry[channel_slice(axis, size)].reshape(size, axis.repeat).mean(dim=1).cpu()
+
+
+def mean_magnitudes(network: Network, gradients: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`mean_magnitude` for every group. gradients: of the readers' weights, by parameter name."""
+    read = readers(network)
+    return {
+        group.name: mean_magnitude(gradients[read[group.name].parameter], read[group.name], group.size)
+        for group in network.channel_groups()
+    }
+
+
+def drawn_inputs(network: Network, count: int, source: torch.Generator) -> tuple[Tensor, Tensor | None]:
+    """Normal latents [count, z_dim] and, if there are classes, uniform labels [count], on the network's device.
+
+    source: a generator on the CPU, so that every device gets the same.
+    """
+    device = next(network.parameters()).device
+    latent = torch.randn(count, network.z_dim, generator=source).to(device)
+    classes = network.num_classes
+    return latent, torch.randint(classes, (count,), generator=source).to(device) if classes else None
+
+
+@contextlib.contextmanager
+def readers_trainable(network: Network) -> Iterator[dict[str, Tensor]]:
+    """Yields the readers' weights by name; inside, only they take gradients, so nothing is computed for the others."""
+    names = {axis.parameter for axis in readers(network).values()}
+    parameters = dict(network.named_parameters())
+    before = {name: parameter.requires_grad for name, parameter in parameters.items()}
+    try:
+        for name, parameter in parameters.items():
+            parameter.requires_grad_(name in names)
+        yield {name: parameter for name, parameter in parameters.items() if name in names}
+    finally:
+        for name, parameter in parameters.items():
+            parameter.requires_grad_(before[name])

@@ -1,0 +1,112 @@
+"""Scoring in steps: resumed exactly, stopped early, never mixed with another scoring."""
+
+import pytest
+import torch
+
+from limbeck.architectures.stylegan2 import Generator
+from limbeck.errors import CheckpointError
+from limbeck.masks.everything import Everything
+from limbeck.model import Model
+from limbeck.pruning import scoring
+from limbeck.pruning.criteria.base import Criterion
+from limbeck.pruning.criteria.cagan import CAGAN
+from limbeck.pruning.criteria.dcp import DCP
+from limbeck.pruning.scoring import scored, worked
+
+
+class Killed(Exception):
+    pass
+
+
+class Counting(Criterion):
+    """Adds the indices of its steps; can be killed in one, or say that it has seen enough."""
+
+    def __init__(self, num_steps=6, killed_in=None, enough_after=None):
+        self._num_steps, self.killed_in, self.enough_after = num_steps, killed_in, enough_after
+
+    @property
+    def num_steps(self):
+        return self._num_steps
+
+    def start(self, model):
+        return {"sum": torch.zeros([]), "steps": torch.zeros([])}
+
+    def step(self, model, state, index):
+        if index == self.killed_in:
+            raise Killed
+        state["sum"] += index
+        state["steps"] += 1
+        return index != self.enough_after
+
+    def scores(self, model, state):
+        return {"sum": state["sum"], "steps": state["steps"]}
+
+
+def model():
+    torch.manual_seed(0)
+    return Model(Generator(resolution=8, widths=[4, 5, 6, 7], z_dim=8, w_dim=8, mapping_depth=1))
+
+
+def test_every_step_runs_once():
+    assert worked(Counting(), model()) == {"sum": torch.tensor(15.0), "steps": torch.tensor(6.0)}
+    assert worked(Counting(enough_after=2), model()) == {"sum": torch.tensor(3.0), "steps": torch.tensor(3.0)}
+
+
+@pytest.mark.parametrize("killed_in", [0, 1, 5])
+def test_a_killed_scoring_goes_on_where_it_was(tmp_path, monkeypatch, killed_in):
+    monkeypatch.setattr(scoring, "SAVE_SECONDS", -1.0)
+    path = tmp_path / "scores.safetensors"
+    with pytest.raises(Killed):
+        worked(Counting(killed_in=killed_in), model(), path=path)
+    assert path.exists() == (killed_in > 0)
+    assert worked(Counting(), model(), path=path) == {"sum": torch.tensor(15.0), "steps": torch.tensor(6.0)}
+
+
+def test_a_finished_scoring_is_not_repeated(tmp_path):
+    path = tmp_path / "scores.safetensors"
+    worked(Counting(enough_after=3), model(), path=path)
+    assert worked(Counting(killed_in=0), model(), path=path)["steps"] == 4
+
+
+def test_progress_is_told(capsys):
+    worked(Counting(), model())
+    assert "6/6 steps 100 %" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "criterion",
+    [
+        CAGAN(mask=Everything(), num_samples=7, batch_size=2),
+        DCP(num_samples=7, batch_size=2, num_directions=2, num_pca=40),
+    ],
+)
+def test_resumed_scores_are_equal_to_the_bit(tmp_path, monkeypatch, criterion):
+    monkeypatch.setattr(scoring, "SAVE_SECONDS", -1.0)
+    straight = scored(criterion, model())
+    path, done = tmp_path / "scores.safetensors", []
+    step = type(criterion).step
+
+    def killed_in_the_third(self, *args):
+        if len(done) == 2:
+            raise Killed
+        done.append(step(self, *args))
+        return True
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(criterion), "step", killed_in_the_third)
+        with pytest.raises(Killed):
+            scored(criterion, model(), path=path)
+    torch.manual_seed(123)  # nothing may depend on the surrounding random state
+    resumed = scored(criterion, model(), path=path)
+    assert all(torch.equal(resumed[name], straight[name]) for name in straight)
+    assert all(score.abs().sum() > 0 for score in straight.values())
+
+
+def test_another_scorings_file_is_refused(tmp_path):
+    path = tmp_path / "scores.safetensors"
+    worked(Counting(), model(), path=path)
+    with pytest.raises(CheckpointError, match=r"scores.safetensors: holds another scoring .*expected 7 steps"):
+        worked(Counting(num_steps=7), model(), path=path)
+    path.write_bytes(b"\0" * 20)
+    with pytest.raises(CheckpointError, match=r"scores.safetensors: unreadable scores .*remove the file"):
+        worked(Counting(), model(), path=path)
