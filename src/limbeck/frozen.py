@@ -32,14 +32,12 @@ class Frozen(nn.Module, Generic[N]):
     @contextlib.contextmanager
     def running(self) -> Iterator[N]:
         """The network, in the precision chosen for frozen networks."""
-        device = next(self.network.parameters()).device.type
-        with torch.autocast(device, dtype=torch.bfloat16, enabled=True) if self.half_precision else _as_it_is():
+        with self._half() if self.half_precision else contextlib.nullcontext():
             yield self.network
+
+    def _half(self) -> contextlib.AbstractContextManager[Any]:
+        return torch.autocast(next(self.network.parameters()).device.type, dtype=torch.bfloat16)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         with self.running() as network:
             return network(*args, **kwargs)
-
-
-def _as_it_is() -> contextlib.AbstractContextManager[None]:
-    return contextlib.nullcontext()

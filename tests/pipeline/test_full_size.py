@@ -53,6 +53,7 @@ def test_the_published_run_at_full_size(tmp_path, images, trunk):
         "teacher=untrained_stylegan2",
         "~teacher.path",
         "~teacher.obtain",
+        "mask=everything",
         f"data.path={images}",
         "data.num_workers=0",
         f"loss.generator.lpips.term.trunk_path={trunk}",

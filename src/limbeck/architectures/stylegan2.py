@@ -7,7 +7,7 @@ exportable); gains of demodulated layers are folded into the demodulation factor
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, Self
 
 import torch
@@ -217,31 +217,50 @@ class Synthesis(nn.Module):
 
         return_features: resolutions whose block output [n, c, r, r] is returned beside the image.
         """
+        image: Tensor | None = None
+        features = {}
+        for r, block, x, scale in self._outputs(style, noise, self.resolutions):
+            drawn = block.torgb(x, scale, self.clamp)
+            image = drawn if image is None else upsample(image) + drawn
+            if r in return_features:
+                features[r] = x
+            del x  # read by the next block's first convolution only, and then not to be kept
+        assert image is not None
+        return (image, features) if return_features else image
+
+    def features(self, style: Tensor, resolutions: Sequence[int], *, noise: Noise = "const") -> dict[int, Tensor]:
+        """Block outputs [n, c, r, r] alone: no RGB, and no block above the largest of `resolutions`."""
+        needed = [r for r in self.resolutions if r <= max(resolutions)]
+        return {r: x for r, _, x, _ in self._outputs(style, noise, needed) if r in resolutions}
+
+    def style_weights(self, resolution: int) -> Tensor:
+        """Affine weights [m, w_dim] with which the block's two convolutions read the style, one below the other."""
+        block = self.get_submodule(f"b{resolution}")
+        layers = ["conv1"] if resolution == 4 else ["conv0", "conv1"]
+        return torch.cat([block.get_parameter(f"{layer}.affine.weight") for layer in layers])
+
+    def _outputs(
+        self, style: Tensor, noise: Noise, resolutions: Sequence[int]
+    ) -> Iterator[tuple[int, nn.Module, Tensor, Tensor]]:
+        """(resolution, block, its output, its ToRGB's input scale), from 4 upwards."""
         if noise not in ("random", "const", "none"):
             raise UserError(f"noise={noise!r}: must be 'random', 'const' or 'none'")
         if style.ndim == 2:
             style = style[:, None].expand(-1, self.num_styles, -1)
         if style.shape[1] != self.num_styles:
             raise UserError(f"style: shape {tuple(style.shape)}, expected [n, {self.num_styles}, w_dim]")
-        blocks = [self.get_submodule(f"b{r}") for r in self.resolutions]
+        blocks = [self.get_submodule(f"b{r}") for r in resolutions]
         const = blocks[0].get_parameter("const")
         dtype = compute_dtype(const)
         # Modulation stays in float32 under 16-bit training: demodulation sums thousands of squares.
         with torch.autocast(style.device.type, enabled=False):
             modulations = [self._modulations(block, style.float(), index) for index, block in enumerate(blocks)]
         x = const.to(dtype)[None].expand(style.shape[0], -1, -1, -1).contiguous(memory_format=torch.channels_last)
-        image: Tensor | None = None
-        features = {}
-        for r, block, modulation in zip(self.resolutions, blocks, modulations, strict=True):
+        for r, block, modulation in zip(resolutions, blocks, modulations, strict=True):
             if r > 4:
                 x = block.conv0(x, *modulation["conv0"], noise, self.clamp)
             x = block.conv1(x, *modulation["conv1"], noise, self.clamp)
-            drawn = block.torgb(x, modulation["torgb"], self.clamp)
-            image = drawn if image is None else upsample(image) + drawn
-            if r in return_features:
-                features[r] = x
-        assert image is not None
-        return (image, features) if return_features else image
+            yield r, block, x, modulation["torgb"]
 
     @staticmethod
     def _modulations(block: nn.Module, style: Tensor, index: int) -> dict[str, Any]:
@@ -296,6 +315,7 @@ class Generator(Network):
             "kernels": list(kernels) if kernels is not None else [3] * len(blocks),
         }
         self.resolution, self.num_channels, self.z_dim, self.num_classes = resolution, num_channels, z_dim, num_classes
+        self.latent_shape = (z_dim,)
         self.mapping = MappingNetwork(z_dim=z_dim, w_dim=w_dim, num_classes=num_classes, depth=mapping_depth)
         self.synthesis = Synthesis(
             resolution=resolution,
@@ -311,6 +331,18 @@ class Generator(Network):
         self, latent: Tensor, *, noise: Noise = "const", truncation: float = 1.0, label: Tensor | None = None
     ) -> Tensor:
         return self.synthesis(self.mapping(latent, label, truncation=truncation), noise=noise)
+
+    def draw(
+        self,
+        latent: Tensor,
+        label: Tensor | None = None,
+        *,
+        noise: Noise = "const",
+        truncation: float = 1.0,
+        **_others: Any,
+    ) -> Tensor:
+        """The images of one forward pass."""
+        return self(latent, noise=noise, truncation=truncation, label=label)
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -500,6 +532,28 @@ class Discriminator(Network):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, image: Tensor, label: Tensor | None = None) -> Tensor:
+        x = image
+        for _, x in self._outputs(image):  # noqa: B007 - the last one is read
+            pass
+        with torch.autocast(x.device.type, enabled=False):
+            x = self.b4(x.float(), self.clamp)
+            if self.num_classes:
+                embedding = self.mapping(None, label)
+                x = (x * embedding).sum(dim=1, keepdim=True) / math.sqrt(embedding.shape[1])
+        return x.squeeze(1)
+
+    def features(self, image: Tensor, resolutions: Sequence[int]) -> dict[int, Tensor]:
+        """Outputs [n, c, r, r] of the blocks that end at these sizes; what follows the last of them is not run."""
+        found = {}
+        for r, x in self._outputs(image):
+            if r in resolutions:
+                found[r] = x
+            if r <= min(resolutions):
+                break
+        return found
+
+    def _outputs(self, image: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """(size, output) of each residual block, from the image downwards."""
         expected = (self.num_channels, self.resolution, self.resolution)
         if tuple(image.shape[1:]) != expected:
             raise UserError(f"image: shape {tuple(image.shape)}, expected (n, *{expected})")
@@ -507,12 +561,7 @@ class Discriminator(Network):
         x = image.to(dtype).contiguous(memory_format=torch.channels_last)
         for r in self.resolutions[:-1]:
             x = self.get_submodule(f"b{r}")(x, self.clamp)
-        with torch.autocast(x.device.type, enabled=False):
-            x = self.b4(x.float(), self.clamp)
-            if self.num_classes:
-                embedding = self.mapping(None, label)
-                x = (x * embedding).sum(dim=1, keepdim=True) / math.sqrt(embedding.shape[1])
-        return x.squeeze(1)
+            yield r // 2, x
 
     @property
     def arguments(self) -> dict[str, Any]:

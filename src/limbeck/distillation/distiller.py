@@ -18,6 +18,7 @@ from limbeck.data.base import ImageSource
 from limbeck.data.loading import train_loader
 from limbeck.distillation.discriminators import Judges
 from limbeck.errors import CheckpointError, UserError
+from limbeck.frozen import Frozen
 from limbeck.losses.weighted import checked_terms
 from limbeck.model import Model, Pair
 from limbeck.parallel import gathered
@@ -46,7 +47,6 @@ class Distiller:
 
     def __call__(self, pair: Pair, *, data: ImageSource, folder: Path, loggers: Sequence[Logger]) -> Pair:
         """Train from the newest checkpoint in `folder`, or from the start if there is none."""
-        self._check_numbers()
         path = folder / "checkpoints" / "last.ckpt"
         torch.manual_seed(self.seed)  # a fresh discriminator must not depend on which stages ran in this process
         module = self.build(pair)
@@ -71,7 +71,14 @@ class Distiller:
         self._refuse_drift(module)
         return replace(pair, student=self._result(module, pair))
 
-    def _check_numbers(self) -> None:
+    def check(self) -> None:
+        """Refuse what cannot work, before the first stage of a run.
+
+        Raises: UserError for an impossible number, settings of a term that is not selected, or a missing file.
+        """
+        for player, terms in self.loss.items():
+            for weighted in checked_terms(player, terms).values():
+                weighted.term.check()
         for name, value, whole in (("kimg", self.kimg, False), ("batch_size", self.batch_size, True)):
             if value <= 0 or (whole and value != int(value)):
                 raise UserError(f"{name}={value}: must be {'a whole number' if whole else 'a number'} above 0")
@@ -125,7 +132,8 @@ class Distiller:
             raise RuntimeError("the processes hold different students")
 
     def _result(self, module: pl.LightningModule, pair: Pair) -> Model:
-        judge = next(iter(module.judges.values())).cpu().eval().requires_grad_(False)
+        judge = next(iter(module.judges.values()))
+        judge = cast(Network, judge.network if isinstance(judge, Frozen) else judge).cpu().eval().requires_grad_(False)
         generator = cast(Network, module.ema).cpu().eval()
         student = replace(pair.student, generator=generator, discriminator=judge)
         return student.after(
@@ -147,4 +155,8 @@ def _images_seen(path: Path) -> int:
 
 
 def _load_state(module: pl.LightningModule, path: Path) -> None:
-    module.load_state_dict(_read(path)["state_dict"])
+    """All but the loss terms' own state, which needs a teacher's pass through `setup` and is of no more use."""
+    state = {name: value for name, value in _read(path)["state_dict"].items() if not name.startswith("term_states.")}
+    missing = module.load_state_dict(state, strict=False).missing_keys
+    if any(not name.startswith("term_states.") for name in missing):
+        raise CheckpointError(f"{path}: checkpoint of another run ({missing[0]} is missing); remove it")

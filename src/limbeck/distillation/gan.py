@@ -5,9 +5,9 @@ lazy cadence of its terms, in the order of the official StyleGAN2 release: gener
 """
 
 import copy
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import pytorch_lightning as pl
@@ -16,7 +16,7 @@ from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from limbeck.architectures.base import Network
+from limbeck.distillation.scalars import Scalars
 from limbeck.distillation.schedules import ema_decay, lazy_correction, learning_rate_scale
 from limbeck.errors import UserError
 from limbeck.frozen import Frozen
@@ -34,6 +34,7 @@ class GanDistillation(pl.LightningModule):
     batch_size: images per optimizer step over all processes; micro_batch_size: images per forward pass.
     w_avg_beta: decay of the mean style that truncation pulls towards.
     frozen_precision: "float32" or "bfloat16" for teacher and feature networks.
+    noise: what teacher and student inject, see `losses.steps.Draw`.
     """
 
     images_seen: Tensor
@@ -43,7 +44,7 @@ class GanDistillation(pl.LightningModule):
         self,
         pair: Pair,
         *,
-        judges: Mapping[str, Network],
+        judges: Mapping[str, nn.Module],
         generator_terms: Mapping[str, Weighted],
         discriminator_terms: Mapping[str, Weighted],
         generator_optimizer: MakeOptimizer,
@@ -59,19 +60,25 @@ class GanDistillation(pl.LightningModule):
         decay_kimg: float = 0.0,
         log_every_kimg: float = 1.0,
         frozen_precision: str = "float32",
+        noise: str = "random",
         use_teacher: bool = True,
     ):
         super().__init__()
         if frozen_precision not in ("float32", "bfloat16"):
             raise UserError(f"frozen_precision={frozen_precision!r}: must be 'float32' or 'bfloat16'")
+        if noise not in ("random", "const", "none"):
+            raise UserError(f"distillation.noise={noise!r}: must be 'random', 'const' or 'none'")
         learning_rate_scale(0, kimg, warmup_kimg=warmup_kimg, decay_kimg=decay_kimg)
         self.pair = pair
         self.frozen_half = frozen_precision == "bfloat16"
         self.student = copy.deepcopy(pair.student.generator).train().requires_grad_(True)
         self.ema = copy.deepcopy(pair.student.generator).eval().requires_grad_(False)
         self.teacher = Frozen(copy.deepcopy(pair.teacher.generator), half=self.frozen_half) if use_teacher else None
-        self.judges = nn.ModuleDict({name: judge.train().requires_grad_(True) for name, judge in judges.items()})
+        self.judges = nn.ModuleDict(judges)
         self.players = Players(self.student, self.teacher, dict(judges))
+        self.trained = {name: judge for name, judge in judges.items() if not isinstance(judge, Frozen)}
+        for judge in self.trained.values():
+            judge.train().requires_grad_(True)
         self.generator_terms, self.discriminator_terms = dict(generator_terms), dict(discriminator_terms)
         self.term_states = nn.ModuleDict({"generator": nn.ModuleDict(generator_terms)})
         self.term_states["discriminator"] = nn.ModuleDict(discriminator_terms)
@@ -79,13 +86,12 @@ class GanDistillation(pl.LightningModule):
         self.kimg, self.batch_size = float(kimg), int(batch_size)
         self.micro_batch_size = int(micro_batch_size or batch_size)
         self.ema_half_life_kimg, self.ema_ramp_up = ema_half_life_kimg, ema_ramp_up
-        self.mixing_probability, self.w_avg_beta = mixing_probability, w_avg_beta
+        self.mixing_probability, self.w_avg_beta, self.noise = mixing_probability, w_avg_beta, noise
         self.warmup_kimg, self.decay_kimg = warmup_kimg, decay_kimg
         self.log_every_kimg = log_every_kimg
         self.register_buffer("images_seen", torch.zeros([], dtype=torch.int64))
         self.last_losses: dict[str, float] = {}
-        self._sums: dict[str, Tensor] = {}
-        self._counts: dict[str, int] = defaultdict(int)
+        self._scalars = Scalars()
 
     # -- what a run consists of ------------------------------------------------------------------------------
 
@@ -98,9 +104,16 @@ class GanDistillation(pl.LightningModule):
             term.term.prepare(self.pair, half=self.frozen_half)
 
     def configure_optimizers(self) -> list[Optimizer]:
-        generator = _corrected(self.make_generator_optimizer, self.student, self.generator_terms)
-        make = self.make_discriminator_optimizer
-        return [generator, *(_corrected(make, judge, self.discriminator_terms) for judge in self.judges.values())]
+        """One for the student, one per trained judge; terms' own parameters join the first of their player."""
+        players = self.term_states.children()
+        generator_extra, discriminator_extra = (list(terms.parameters()) for terms in players)
+        parameters = [[*judge.parameters()] for judge in self.trained.values()]
+        if parameters:
+            parameters[0] += discriminator_extra
+        make, terms = self.make_discriminator_optimizer, self.discriminator_terms
+        student = [*self.student.parameters(), *generator_extra]
+        generator = _corrected(self.make_generator_optimizer, student, self.generator_terms)
+        return [generator, *(_corrected(make, some, terms) for some in parameters)]
 
     # -- one iteration ---------------------------------------------------------------------------------------
 
@@ -116,11 +129,11 @@ class GanDistillation(pl.LightningModule):
         _trainable(self.judges, False)
         for every, terms in cadences(self.generator_terms).items():
             if step_index % every == 0:
-                self._optimize([generator], "generator", terms, list(self._generator_steps(terms, label)))
+                self._optimize([generator], "generator", terms, list(self._generator_steps(terms, label, real)))
         _trainable(self.judges, True)
         _trainable(self.student, False)
         for every, terms in cadences(self.discriminator_terms).items():
-            if step_index % every == 0:
+            if discriminators and step_index % every == 0:
                 steps = list(self._discriminator_steps(terms, real, label))
                 self._optimize(discriminators, "discriminator", terms, steps)
         _trainable(self.student, True)
@@ -139,7 +152,7 @@ class GanDistillation(pl.LightningModule):
             for name, term in terms.items():
                 added, value = term(step)
                 total = total + added
-                self._note(f"loss/{player}/{name}", value)
+                self._scalars.note(f"loss/{player}/{name}", value)
             with self._no_sync(last=index == len(steps) - 1):
                 self.manual_backward(total / len(steps))
             if ordinary and isinstance(step, DiscriminatorStep):
@@ -149,20 +162,41 @@ class GanDistillation(pl.LightningModule):
         for optimizer in optimizers:
             optimizer.step()
 
-    def _generator_steps(self, terms: Mapping[str, Weighted], label: Tensor) -> Iterator[GeneratorStep]:
-        resolutions = tuple(sorted({r for t in terms.values() for r in t.term.feature_resolutions}))
-        share = min(term.batch_share for term in terms.values())
-        for part in label.split(self.micro_batch_size):
-            part = part[: max(1, round(len(part) * share))]
-            yield GeneratorStep(self.players, self._draw(part), int(self.images_seen), resolutions)
+    def _generator_steps(
+        self, terms: Mapping[str, Weighted], label: Tensor, real: Tensor | None = None
+    ) -> Iterator[GeneratorStep]:
+        for start, count in self._parts(terms, len(label)):
+            part = slice(start, start + count)
+            yield GeneratorStep(
+                self.players,
+                self._draw(label[part]),
+                images_seen=int(self.images_seen),
+                feature_resolutions=_feature_resolutions(terms),
+                real_image=None if real is None else real[part],
+                real_label=label[part] if self.student.num_classes else None,
+            )
 
-    def _discriminator_steps(self, terms, real: Tensor, label: Tensor) -> Iterator[DiscriminatorStep]:
+    def _discriminator_steps(
+        self, terms: Mapping[str, Weighted], real: Tensor, label: Tensor
+    ) -> Iterator[DiscriminatorStep]:
+        players = replace(self.players, discriminators=self.trained)
+        for start, count in self._parts(terms, len(label)):
+            part = slice(start, start + count)
+            yield DiscriminatorStep(
+                players,
+                self._draw(label[part]),
+                real[part],
+                label[part] if self.student.num_classes else None,
+                images_seen=int(self.images_seen),
+                feature_resolutions=_feature_resolutions(terms),
+            )
+
+    def _parts(self, terms: Mapping[str, Weighted], num_images: int) -> Iterator[tuple[int, int]]:
+        """(start, length) of each micro-batch, shortened to the share that these terms look at."""
         share = min(term.batch_share for term in terms.values())
-        size = self.micro_batch_size
-        for image, part in zip(real.split(size), label.split(size), strict=True):
-            count = max(1, round(len(part) * share))
-            kept = part[:count] if self.student.num_classes else None
-            yield DiscriminatorStep(self.players, self._draw(part[:count]), image[:count], kept, int(self.images_seen))
+        for start in range(0, num_images, self.micro_batch_size):
+            size = min(self.micro_batch_size, num_images - start)
+            yield start, max(1, round(size * share))
 
     def _draw(self, label: Tensor) -> Draw:
         """Latents and style-mixing crossovers for as many images as there are labels."""
@@ -171,7 +205,7 @@ class GanDistillation(pl.LightningModule):
         crossover = torch.randint(1, layers, (n,), device=self.device)
         mixes = torch.rand(n, device=self.device) < self.mixing_probability
         crossover = torch.where(mixes, crossover, layers)
-        return Draw(latents, crossover, label if self.student.num_classes else None)
+        return Draw(latents, crossover, label if self.student.num_classes else None, self.noise)
 
     @torch.no_grad()
     def _average(self, seen: int) -> None:
@@ -202,32 +236,20 @@ class GanDistillation(pl.LightningModule):
 
     # -- the log ---------------------------------------------------------------------------------------------
 
-    def _note(self, name: str, value: Tensor) -> None:
-        value = value.detach().float()
-        self._sums[name] = self._sums[name] + value if name in self._sums else value.clone()
-        self._counts[name] += 1
-
     def _note_logits(self, step: DiscriminatorStep) -> None:
         for name in step.players.discriminators:
-            self._note(f"logits/{name}/real", step.real_logits[name].mean())
-            self._note(f"logits/{name}/fake", step.fake_logits[name].mean())
+            self._scalars.note(f"logits/{name}/real", step.real_logits[name].mean())
+            self._scalars.note(f"logits/{name}/fake", step.fake_logits[name].mean())
 
     def check_finite(self) -> dict[str, float]:
-        """Means of all noted values since the last flush. Raises: UserError naming one that is not finite."""
-        means = {name: (total / self._counts[name]).item() for name, total in self._sums.items()}
-        for name, value in means.items():
-            if value != value or value in (float("inf"), float("-inf")):
-                raise UserError(
-                    f"{name} became {value} near {int(self.images_seen) / 1000:.1f} kimg; training stopped, the last "
-                    "good checkpoint is kept (try a lower optimizer learning rate or trainer.precision=32-true)"
-                )
-        return means
+        """Means of all noted values since the last row. Raises: UserError naming one that is not finite."""
+        return self._scalars.means(int(self.images_seen))
 
     def _flush_log(self, before: int, now: int) -> None:
         interval = max(1, round(self.log_every_kimg * 1000))
         if before // interval != now // interval or now >= self.total_images:
             self.last_losses = self.check_finite()
-            self._sums, self._counts = {}, defaultdict(int)
+            self._scalars.clear()
             values = {"kimg": now / 1000, **self.last_losses}
             for logger in self.trainer.loggers:
                 logger.log_metrics(values, step=now)
@@ -240,10 +262,14 @@ def _trainable(module: nn.Module, on: bool) -> None:
         parameter.requires_grad_(on)
 
 
-def _corrected(make: MakeOptimizer, network: nn.Module, terms: Mapping[str, Weighted]) -> Optimizer:
+def _feature_resolutions(terms: Mapping[str, Weighted]) -> tuple[int, ...]:
+    return tuple(sorted({r for weighted in terms.values() for r in weighted.term.feature_resolutions}))
+
+
+def _corrected(make: MakeOptimizer, parameters: Sequence[nn.Parameter], terms: Mapping[str, Weighted]) -> Optimizer:
     """An optimizer whose learning rate and betas allow for the extra lazy steps."""
     share = lazy_correction(list(cadences(terms)))
-    optimizer = make(network.parameters())
+    optimizer = make(parameters)
     for group in optimizer.param_groups:
         group["lr"] *= share
         if "betas" in group:

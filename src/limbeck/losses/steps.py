@@ -4,13 +4,15 @@ Every property is computed on first use, once, and never if no term asks; so ter
 each other, and a term that is switched off costs nothing.
 """
 
+import json
+from abc import ABC
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from limbeck.architectures.base import Network
 from limbeck.frozen import Frozen
@@ -20,12 +22,13 @@ from limbeck.frozen import Frozen
 class Players:
     """The networks of a run. The teacher is frozen; None when a generator is trained from scratch.
 
-    discriminators: by name ("fresh", "teacher"); each judges the student and is trained by its own optimizer.
+    discriminators: by name ("fresh", "teacher"); those that are trained have an optimizer each, the others are
+        `Frozen`. In the discriminators' step only trained ones are listed.
     """
 
     student: Network
     teacher: Frozen | None
-    discriminators: Mapping[str, Network]
+    discriminators: Mapping[str, nn.Module]
 
 
 @dataclass(frozen=True)
@@ -34,11 +37,14 @@ class Draw:
 
     latents: [2, n, z_dim]; the second half takes over at layer `crossover` of each sample (style mixing;
         a crossover at the number of layers means no mixing).
+    noise: what the synthesis networks inject: "random" (drawn anew in every pass, as in the official training
+        loops), "const" (the stored noise, equal for teacher and student) or "none".
     """
 
     latents: Float[Tensor, "2 n z"]
     crossover: Int[Tensor, " n"]
     label: Tensor | None = None
+    noise: str = "random"
 
     def styles(self, generator: Network) -> Float[Tensor, "n k d"]:
         """One style per layer from this generator's own mapping network."""
@@ -52,40 +58,21 @@ class Draw:
 
 
 @dataclass
-class GeneratorStep:
-    """One micro-batch in which the student is trained.
+class Step(ABC):
+    """What both players' micro-batches share: the draw, and the teacher's pass of it.
 
     feature_resolutions: block outputs that some term reads; given up front because they come from the same pass.
     """
 
     players: Players
     draw: Draw
-    images_seen: int = 0
-    feature_resolutions: tuple[int, ...] = ()
-    _cache: dict = field(default_factory=dict)
-
-    @cached_property
-    def student_style(self) -> Tensor:
-        return self.draw.styles(self.players.student)
+    images_seen: int = field(default=0, kw_only=True)
+    feature_resolutions: tuple[int, ...] = field(default=(), kw_only=True)
 
     @cached_property
     def teacher_style(self) -> Tensor:
-        with self._teacher.running() as teacher:
+        with self.teacher.running() as teacher:
             return self.draw.styles(teacher)
-
-    @cached_property
-    def _student_pass(self) -> tuple[Tensor, dict[int, Tensor]]:
-        return self._drawn(self.players.student, self.student_style)
-
-    @cached_property
-    def _teacher_pass(self) -> tuple[Tensor, dict[int, Tensor]]:
-        with self._teacher.running() as teacher:
-            return self._drawn(teacher, self.teacher_style)
-
-    @property
-    def student_image(self) -> Tensor:
-        """[n, c, h, w], nominally in [-1, 1], with gradient to the student."""
-        return self._student_pass[0]
 
     @property
     def teacher_image(self) -> Tensor:
@@ -93,19 +80,75 @@ class GeneratorStep:
         return self._teacher_pass[0]
 
     @property
+    def teacher_features(self) -> dict[int, Tensor]:
+        """Block outputs by resolution, of the pass that drew `teacher_image`; without gradient."""
+        return self._teacher_pass[1]
+
+    @property
+    def teacher(self) -> Frozen:
+        """The teacher's generator. Raises: ValueError in a run without one."""
+        if self.players.teacher is None:
+            raise ValueError("a loss term reads the teacher, but this run trains from scratch without one")
+        return self.players.teacher
+
+    @cached_property
+    def _teacher_pass(self) -> tuple[Tensor, dict[int, Tensor]]:
+        with self.teacher.running() as teacher:
+            return self.drawn(teacher, self.teacher_style)
+
+    def drawn(self, generator: Network, style: Tensor) -> tuple[Tensor, dict[int, Tensor]]:
+        """Image and features of these styles."""
+        if not self.feature_resolutions:
+            return generator.synthesis(style, noise=self.draw.noise), {}
+        return generator.synthesis(style, noise=self.draw.noise, return_features=self.feature_resolutions)
+
+
+@dataclass
+class GeneratorStep(Step):
+    """One micro-batch in which the student is trained.
+
+    real_image: [n, c, h, w] in [-1, 1] with `real_label`, for terms that compare with real data; few do.
+    """
+
+    real_image: Float[Tensor, "n c h w"] | None = field(default=None, kw_only=True)
+    real_label: Tensor | None = field(default=None, kw_only=True)
+    _cache: dict = field(default_factory=dict, kw_only=True)
+
+    @cached_property
+    def student_style(self) -> Tensor:
+        return self.draw.styles(self.players.student)
+
+    @cached_property
+    def _student_pass(self) -> tuple[Tensor, dict[int, Tensor]]:
+        return self.drawn(self.players.student, self.student_style)
+
+    @property
+    def student_image(self) -> Tensor:
+        """[n, c, h, w], nominally in [-1, 1], with gradient to the student."""
+        return self._student_pass[0]
+
+    @property
     def student_features(self) -> dict[int, Tensor]:
         """Block outputs by resolution, of the pass that drew `student_image`."""
         return self._student_pass[1]
 
-    @property
-    def teacher_features(self) -> dict[int, Tensor]:
-        return self._teacher_pass[1]
-
     @cached_property
     def fake_logits(self) -> dict[str, Tensor]:
         """Each discriminator's logits [n] for the student's images."""
-        judges = self.players.discriminators
-        return {name: judge(self.student_image, self.draw.label) for name, judge in judges.items()}
+        return self._judged(self.student_image, self.draw.label)
+
+    @cached_property
+    def teacher_logits(self) -> dict[str, Tensor]:
+        """Each discriminator's logits [n] for the teacher's images; without gradient."""
+        with torch.no_grad():
+            return self._judged(self.teacher_image, self.draw.label)
+
+    @cached_property
+    def real_logits(self) -> dict[str, Tensor]:
+        """Each discriminator's logits [n] for the real images; without gradient."""
+        assert self.real_image is not None
+        with torch.no_grad():
+            return self._judged(self.real_image, self.real_label)
 
     def embedded(self, embedding: Frozen, who: str) -> list[Tensor]:
         """Feature maps of the "student" or "teacher" image, computed once per embedding object."""
@@ -116,37 +159,43 @@ class GeneratorStep:
                 self._cache[key] = network.feature_maps(image)
         return self._cache[key]
 
-    @property
-    def _teacher(self) -> Frozen:
-        if self.players.teacher is None:
-            raise ValueError("a loss term reads the teacher, but this run trains from scratch without one")
-        return self.players.teacher
+    def shifted_features(self, offset: Float[Tensor, "n 1 d"]) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
+        """(teacher's, student's) features of the styles moved by `offset`; no image, no block that nobody reads."""
+        wanted, noise = self.feature_resolutions, self.draw.noise
+        with self.teacher.running() as network:
+            teacher = network.synthesis.features(self.teacher_style + offset, wanted, noise=noise)
+        return teacher, self.players.student.synthesis.features(self.student_style + offset, wanted, noise=noise)
 
-    def _drawn(self, generator: Network, style: Tensor) -> tuple[Tensor, dict[int, Tensor]]:
-        # Injected noise is redrawn in every call, as in the official training loops.
-        if not self.feature_resolutions:
-            return generator.synthesis(style, noise="random"), {}
-        return generator.synthesis(style, noise="random", return_features=self.feature_resolutions)
+    def content_images(self, mask: Frozen) -> tuple[Tensor, Tensor]:
+        """(teacher's image, student's image), both 0 outside the content of the teacher's image.
+
+        mask: a frozen `masks.base.ContentMask`; masks of equal description look at an image only once.
+        """
+        key = json.dumps(mask.network.describe(), sort_keys=True)
+        if key not in self._cache:
+            kept = mask(self.teacher_image)
+            self._cache[key] = (self.teacher_image * kept, self.student_image * kept)
+        return self._cache[key]
+
+    def _judged(self, image: Tensor, label: Tensor | None) -> dict[str, Tensor]:
+        return {name: judge(image, label) for name, judge in self.players.discriminators.items()}
 
 
 @dataclass
-class DiscriminatorStep:
+class DiscriminatorStep(Step):
     """One micro-batch in which the discriminators are trained.
 
     real_image: [n, c, h, w] in [-1, 1] with `real_label`; the student's images carry no gradient.
     """
 
-    players: Players
-    draw: Draw
     real_image: Float[Tensor, "n c h w"]
     real_label: Tensor | None = None
-    images_seen: int = 0
 
     @cached_property
     def fake_image(self) -> Tensor:
         with torch.no_grad():
             student = self.players.student
-            return student.synthesis(self.draw.styles(student), noise="random")
+            return student.synthesis(self.draw.styles(student), noise=self.draw.noise)
 
     @cached_property
     def fake_logits(self) -> dict[str, Tensor]:

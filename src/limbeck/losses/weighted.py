@@ -18,8 +18,17 @@ class Term(nn.Module, ABC):
 
     feature_resolutions: tuple[int, ...] = ()
 
+    def check(self) -> None:
+        """Refuse what cannot work, without reading any weights, before the first stage of a run.
+
+        Raises: UserError, e.g. if a file is missing.
+        """
+
     def prepare(self, pair: Pair, *, half: bool) -> None:
-        """Load what the term looks at (frozen networks; `half`: in bfloat16) before training starts."""
+        """Load what the term looks at (frozen networks; `half`: in bfloat16) before training starts.
+
+        Parameters made here (adapters) are trained with the first optimizer of the term's player.
+        """
 
     @abstractmethod
     def forward(self, step: Any) -> Tensor:

@@ -1,0 +1,33 @@
+"""Means of the scalars that training notes between two rows of the log."""
+
+from torch import Tensor
+
+from limbeck.errors import UserError
+
+
+class Scalars:
+    """Sums without waiting for the device; the values are read when the means are asked for."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+
+    def note(self, name: str, value: Tensor) -> None:
+        """Add one value of the scalar `name`."""
+        value = value.detach().float()
+        self._sums[name] = self._sums[name] + value if name in self._sums else value.clone()
+        self._counts[name] = self._counts.get(name, 0) + 1
+
+    def means(self, images_seen: int) -> dict[str, float]:
+        """Means of all values since the last `clear`. Raises: UserError naming one that is not finite."""
+        means = {name: (total / self._counts[name]).item() for name, total in self._sums.items()}
+        for name, value in means.items():
+            if value != value or value in (float("inf"), float("-inf")):
+                raise UserError(
+                    f"{name} became {value} near {images_seen / 1000:.1f} kimg; training stopped, the last good "
+                    "checkpoint is kept (try a lower optimizer learning rate or trainer.precision=32-true)"
+                )
+        return means
+
+    def clear(self) -> None:
+        self._sums, self._counts = {}, {}
