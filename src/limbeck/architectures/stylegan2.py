@@ -233,6 +233,30 @@ class Synthesis(nn.Module):
         needed = [r for r in self.resolutions if r <= max(resolutions)]
         return {r: x for r, _, x, _ in self._outputs(style, noise, needed) if r in resolutions}
 
+    def modulations(self, style: Tensor) -> dict[str, tuple[Tensor, Tensor | None]]:
+        """Per layer ("b8.conv0"): what it multiplies its input channels by [n, i], and its output channels by [n, o]
+        if it demodulates. style: [n, w_dim], or one per layer [n, num_styles, w_dim]."""
+        style = style[:, None].expand(-1, self.num_styles, -1) if style.ndim == 2 else style
+        found: dict[str, tuple[Tensor, Tensor | None]] = {}
+        for index, r in enumerate(self.resolutions):
+            for layer, values in self._modulations(self.get_submodule(f"b{r}"), style.float(), index).items():
+                found[f"b{r}.{layer}"] = (values, None) if layer == "torgb" else values
+        return found
+
+    def skips(self, features: Mapping[int, Tensor], style: Tensor) -> dict[int, Tensor]:
+        """The image [n, c, r, r] as far as each resolution has drawn it, from the block outputs at all of them.
+
+        style: one per layer, [n, num_styles, w_dim], those that made the features.
+        """
+        images: dict[int, Tensor] = {}
+        for index, r in enumerate(self.resolutions):
+            layer = self.get_submodule(f"b{r}.torgb")
+            with torch.autocast(style.device.type, enabled=False):
+                scale = layer.modulation(style[:, 2 * index + 1].float())
+            drawn = layer(features[r], scale, self.clamp)
+            images[r] = upsample(images[r // 2]) + drawn if images else drawn
+        return images
+
     def style_weights(self, resolution: int) -> Tensor:
         """Affine weights [m, w_dim] with which the block's two convolutions read the style, one below the other."""
         block = self.get_submodule(f"b{resolution}")

@@ -3,6 +3,7 @@
 Source: Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", 2018, version 0.1.
 """
 
+import warnings
 from pathlib import Path
 
 import torch
@@ -61,7 +62,9 @@ class Lpips(Term):
     def prepare(self, pair: Pair, *, half: bool) -> None:
         self.check()
         self.mask.network.load()
-        network = imported("lpips").LPIPS(net=self.net, pnet_rand=True, verbose=False)
+        with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+            warnings.simplefilter("ignore", UserWarning)  # the package calls torchvision by names of its past
+            network = imported("lpips").LPIPS(net=self.net, pnet_rand=True, verbose=False)
         state = torch.load(self.trunk_path, map_location="cpu", weights_only=True)
         network.net.load_state_dict(
             {name: state["features." + name.split(".", 1)[1]] for name in network.net.state_dict()}
