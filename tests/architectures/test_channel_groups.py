@@ -1,11 +1,13 @@
 """Declared channel groups: permuting the channels of every group must not change the output."""
 
+import copy
 from dataclasses import replace
 
 import pytest
 import torch
 
 from limbeck.architectures.base import channel_slice
+from limbeck.architectures.ddpm import UNet
 from limbeck.architectures.stylegan2 import Generator
 
 NETWORKS = {
@@ -15,14 +17,36 @@ NETWORKS = {
     "stylegan2_1x1": lambda: Generator(
         resolution=8, widths=[6, 5, 7, 8], z_dim=8, w_dim=8, mapping_depth=1, kernels=[3, 1]
     ),
+    "ddpm": lambda: UNet(
+        resolution=8, level_widths=[8, 16, 16], blocks_per_level=1, attention_levels=[1], norm_groups=2
+    ).double(),
+    "ddpm_pruned": lambda: UNet(
+        resolution=8,
+        level_widths=[12, 12],
+        blocks_per_level=1,
+        attention_levels=[1],
+        norm_groups=2,
+        head_width=6,
+        down_padding=1,
+        widths={"conv_in": 8, "mid_block.attentions.0.to_q": 8, "up_blocks.0.resnets.0.conv2": 8},
+    ).double(),
 }
+# Largest relative change by rounding, smallest one by an error; among residual sums a single layer weighs little.
+LIMITS = {torch.float32: (1e-5, 1e-3), torch.float64: (1e-12, 1e-6)}
+# What adds the same to all logits of a query, softmax does not see.
+UNSEEN = (".to_k.bias",)
+
+
+def limits(network):
+    return LIMITS[next(network.parameters()).dtype]
 
 
 def noisy(network):
     """All parameters and buffers random, so that no channel equals another anywhere."""
     with torch.no_grad():
         for tensor in network.state_dict().values():
-            tensor.copy_(torch.randn_like(tensor))
+            # Small enough that residual sums do not drown what a single layer adds.
+            tensor.copy_(torch.randn_like(tensor) * (0.2 if tensor.dtype == torch.float64 else 1.0))
     return network.eval()
 
 
@@ -35,11 +59,11 @@ def deranged(size):
 
 
 def permute(network, groups):
-    """Exchange the channels of each group inside its normalization groups, at random, in place."""
+    """Exchange the channels of each group inside its runs of exchangeable ones, at random, in place."""
     state = network.state_dict()
     for group in groups:
-        per_norm = group.size // group.norm_groups
-        order = torch.cat([deranged(per_norm) + start * per_norm for start in range(group.norm_groups)])
+        runs = range(0, group.size, group.run_length)
+        order = torch.cat([deranged(group.run_length) + start for start in runs])
         for axis in group.axes:
             tensor = state[axis.parameter]
             index = torch.arange(tensor.shape[axis.dim])
@@ -52,31 +76,34 @@ def permute(network, groups):
 def output(network):
     inputs = network.example_inputs(3)
     noise = torch.Generator().manual_seed(1)
-    inputs = {k: torch.randn(v.shape, generator=noise) if v.is_floating_point() else v for k, v in inputs.items()}
+    drawn = {
+        k: torch.randn(v.shape, generator=noise, dtype=v.dtype) for k, v in inputs.items() if v.is_floating_point()
+    }
     with torch.no_grad():
-        return network(**inputs)
+        return network(**(inputs | drawn))
 
 
 def changed_by_permuting(network, groups):
-    before = output(network)
+    """Largest change of the output, relative to its largest value; the network is left as it was."""
+    before, state = output(network), copy.deepcopy(network.state_dict())
     after = output(permute(network, groups))
+    network.load_state_dict(state)
     return ((after - before).abs().max() / before.abs().max()).item()
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_permuted_channels_give_the_same_output(name):
     network = noisy(NETWORKS[name]())
-    assert changed_by_permuting(network, network.channel_groups()) < 1e-5
+    assert changed_by_permuting(network, network.channel_groups()) < limits(network)[0]
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_forgotten_axis_is_found(name):
-    for position, group in enumerate(NETWORKS[name]().channel_groups()):
-        for axis in group.axes:
-            network = noisy(NETWORKS[name]())
-            groups = list(network.channel_groups())
-            groups[position] = replace(group, axes=tuple(other for other in group.axes if other != axis))
-            assert changed_by_permuting(network, groups) > 1e-3, (group.name, axis)
+    network = noisy(NETWORKS[name]())
+    for group in network.channel_groups():
+        for axis in (axis for axis in group.axes if not axis.parameter.endswith(UNSEEN)):
+            others = replace(group, axes=tuple(other for other in group.axes if other != axis))
+            assert changed_by_permuting(network, [others]) > limits(network)[1], (group.name, axis)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -93,7 +120,7 @@ def test_axes_lie_inside_their_parameters(name):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_resized_changes_only_what_is_named(name):
     network = NETWORKS[name]()
-    first = network.channel_groups()[0]
+    first = next(group for group in network.channel_groups() if group.norm_groups == 1)
     smaller = network.resized({first.name: 3})
     sizes = {group.name: group.size for group in network.channel_groups()}
     assert {group.name: group.size for group in smaller.channel_groups()} == sizes | {first.name: 3}

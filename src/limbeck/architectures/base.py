@@ -11,6 +11,8 @@ from typing import Any, Literal, Self
 
 from torch import Tensor, nn
 
+from limbeck.errors import UserError
+
 Role = Literal["output", "input", "other"]
 
 
@@ -39,14 +41,23 @@ class Axis:
 class ChannelGroup:
     """Channels that live or die together.
 
-    norm_groups: number of normalization groups the channels are divided into; channels may be exchanged
-        inside one of these without changing the output, and each must keep equally many.
+    norm_groups: number of normalization groups (or attention heads) the channels are divided into; each must keep
+        equally many.
+    exchangeable: length of the runs of channels inside which they may be exchanged without changing the output; None
+        is size / norm_groups. Shorter where the groups of several normalizations cut across each other, longer where
+        the channels are normalized together with others only.
     """
 
     name: str
     size: int
     axes: tuple[Axis, ...]
     norm_groups: int = 1
+    exchangeable: int | None = None
+
+    @property
+    def run_length(self) -> int:
+        """`exchangeable`, whichever way it was given."""
+        return self.exchangeable or self.size // self.norm_groups
 
 
 def channel_slice(axis: Axis, size: int) -> slice:
@@ -72,16 +83,22 @@ class Refinable:
 class Network(nn.Module, ABC):
     """A generator, denoiser or discriminator that can be written to a file and built again from it.
 
-    resolution and num_channels of its images; num_classes: 0 if it takes no labels. Style-based
-    generators also have z_dim and the parts `mapping(latent, label) -> style` and `synthesis(style) -> image`.
+    resolution and num_channels of its images; num_classes: 0 if it takes no labels; latent_shape: of what it draws one
+    image from. Style-based generators also have z_dim and the parts `mapping(latent, label) -> style` and
+    `synthesis(style) -> image`.
+
+    truncates_widths: the family's published students keep int(size * (1 - ratio)) channels of a group, in floating
+    point, not the ceiling of the exact product.
     """
 
     resolution: int
     num_channels: int
     num_classes: int
+    latent_shape: tuple[int, ...]
     z_dim: int
     mapping: Any
     synthesis: Any
+    truncates_widths: bool = False
 
     @property
     @abstractmethod
@@ -107,3 +124,10 @@ class Network(nn.Module, ABC):
     @abstractmethod
     def example_inputs(self, num_images: int = 1) -> dict[str, Tensor]:
         """Keyword arguments of one forward pass, zeros where values do not matter; for timing and export."""
+
+    def draw(self, latent: Tensor, label: Tensor | None = None, **how: Any) -> Tensor:
+        """Images [n, c, h, w] from standard normal latents [n, *latent_shape], nominally in [-1, 1].
+
+        how: settings of any family; those of other families are ignored.
+        """
+        raise UserError(f"{type(self).__name__} draws no images")

@@ -26,11 +26,16 @@ def checked_ratio(ratio: Any, name: str = "pruning.ratio") -> float:
     return ratio
 
 
-def kept_count(size: int, ratio: float | int) -> int:
+def kept_count(size: int, ratio: float | int, *, truncate: bool = False) -> int:
     """Channels left of `size` after removing the share `ratio`: ceil((1 - ratio) * size).
 
     The ratio counts as the decimal number it is written as; binary rounding of 1 - ratio would cost or add a channel.
+
+    truncate: int(size * (1 - ratio)) instead, with just that binary rounding, but at least 1.
+    Source of that: Fang et al., "Structural Pruning for Diffusion Models", 2023, released pruner.
     """
+    if truncate:
+        return max(1, int(size * (1 - ratio)))
     return math.ceil((1 - Fraction(str(ratio))) * size)
 
 
@@ -58,10 +63,14 @@ class Allocation(ABC):
 
 
 class Uniform(Allocation):
-    """The same share of every group, as in CAGAN, DCP-GAN, StyleKD and SVS."""
+    """The same share of every group, as in CAGAN, DCP-GAN, StyleKD, Diff-Pruning and SVS.
+
+    Fractions of a channel are rounded as the papers of the network's family do.
+    """
 
     def __call__(self, network: Network, scores: Mapping[str, Tensor], ratio: float | int) -> dict[str, int]:
-        return {group.name: kept_count(group.size, ratio) for group in network.channel_groups()}
+        truncate = network.truncates_widths
+        return {group.name: kept_count(group.size, ratio, truncate=truncate) for group in network.channel_groups()}
 
 
 class Global(Allocation):
