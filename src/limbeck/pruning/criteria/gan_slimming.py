@@ -1,0 +1,75 @@
+"""GAN Slimming on StyleGAN2: a channel is worth how large the style scalar is that the next layer reads it with.
+
+Source: Wang et al., "GAN Slimming: All-in-One GAN Compression by a Unified Optimization Framework", 2020, in the
+StyleGAN2 form of the baselines of Kim & Yoo (SVS, 2025), whose released code is followed: style scalars take the place
+of normalization scales, and a first training with `loss/generator=[…,style_sparsity]` drives them towards zero.
+"""
+
+from pathlib import Path
+
+import torch
+
+from limbeck.architectures.base import Network
+from limbeck.errors import UserError
+from limbeck.importers.checkpoint import load
+from limbeck.model import Model
+from limbeck.pruning.criteria.base import Criterion, Scores, State
+from limbeck.pruning.sensitivity import drawn_inputs, readers
+from limbeck.seeds import batch_seed
+
+
+class GanSlimming(Criterion):
+    """Mean |style scalar| of each channel's first reader, over many styles.
+
+    sparse: model file of the sparsity phase (its `student.safetensors`), whose network is scored and cut; None takes
+        the model itself.
+    num_samples, batch_size: styles in all and per step.
+    """
+
+    def __init__(self, *, sparse: str | None = None, num_samples: int = 400, batch_size: int = 10, seed: int = 0):
+        self.sparse = sparse
+        self.num_samples = num_samples
+        self.batch_size = batch_size
+        self.seed = seed
+        self._sparse_network: Network | None = None
+
+    @property
+    def num_steps(self) -> int:
+        return -(-self.num_samples // self.batch_size)
+
+    def check(self) -> None:
+        for name in ("num_samples", "batch_size"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name}={getattr(self, name)}: must be at least 1")
+        if self.sparse is not None and not Path(self.sparse).is_file():
+            raise UserError(
+                f"pruning.criterion.sparse={self.sparse}: no such file; it is the student of a sparsity phase"
+            )
+
+    def start(self, model: Model) -> State:
+        network = self.trained(model, {})
+        if network.arguments != model.generator.arguments:
+            raise UserError(f"pruning.criterion.sparse={self.sparse}: its network has another shape than the teacher")
+        return {f"sum.{group.name}": torch.zeros(group.size).double() for group in network.channel_groups()}
+
+    @torch.no_grad()
+    def step(self, model: Model, state: State, index: int) -> bool:
+        network = self.trained(model, state)
+        source = torch.Generator().manual_seed(batch_seed(self.seed, index))
+        count = min(self.batch_size, self.num_samples - index * self.batch_size)
+        modulations = network.synthesis.modulations(network.mapping(*drawn_inputs(network, count, source)))
+        for name, axis in readers(network).items():
+            scale, _ = modulations[axis.parameter.removeprefix("synthesis.").removesuffix(".weight")]
+            state[f"sum.{name}"] += scale.abs().double().sum(dim=0).cpu()
+        return True
+
+    def scores(self, model: Model, state: State) -> Scores:
+        groups = model.generator.channel_groups()
+        return {group.name: state[f"sum.{group.name}"] / self.num_samples for group in groups}
+
+    def trained(self, model: Model, state: State) -> Network:
+        if self.sparse is None:
+            return model.generator
+        if self._sparse_network is None:
+            self._sparse_network = load(self.sparse).generator
+        return self._sparse_network.to(next(model.generator.parameters()).device)
