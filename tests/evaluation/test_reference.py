@@ -4,10 +4,10 @@ import stat
 import pytest
 import torch
 
+from limbeck.cache import cache_folder
 from limbeck.embeddings.random_projection import RandomProjection
 from limbeck.errors import UserError
 from limbeck.evaluation.reference import (
-    cache_folder,
     cached_path,
     num_reference_images,
     reference_features,
