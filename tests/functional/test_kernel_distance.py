@@ -1,9 +1,14 @@
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 
 from limbeck.embeddings.torchvision_shim import imported
 from limbeck.functional.kernel_distance import (
+    gaussian_kernel,
+    linear_kernel,
+    median_distance,
     polynomial_kernel,
     squared_mmd,
     squared_mmd_with_error,
@@ -85,3 +90,91 @@ def test_subsets_agree_with_torch_fidelity():
     values = subset_squared_mmds(x, y, subsets)
     assert float(values.mean()) == pytest.approx(expected["kernel_inception_distance_mean"], rel=1e-4)
     assert float(values.std(correction=0)) == pytest.approx(expected["kernel_inception_distance_std"], rel=1e-4)
+
+
+def slow_mmd(x, y, kernel, *, unbiased):
+    """The estimate pair by pair, for any kernel of two vectors."""
+
+    def mean(a, b, *, skip):
+        pairs = [(i, j) for i in range(len(a)) for j in range(len(b)) if not (skip and i == j)]
+        return sum(kernel(a[i], b[j]) for i, j in pairs) / len(pairs)
+
+    return mean(x, x, skip=unbiased) + mean(y, y, skip=unbiased) - 2 * mean(x, y, skip=False)
+
+
+def one_gaussian(a, b, bandwidths=(0.5, 2.0)):
+    return sum(float(np.exp(-float((a - b).square().sum()) / (2 * s**2))) for s in bandwidths) / len(bandwidths)
+
+
+KERNELS = {
+    "linear": (linear_kernel, lambda a, b: float(a @ b)),
+    "quadratic": (partial(polynomial_kernel, degree=2, coef0=0.5), lambda a, b: (float(a @ b) / len(a) + 0.5) ** 2),
+    "gaussian": (partial(gaussian_kernel, bandwidths=(0.5, 2.0)), one_gaussian),
+}
+
+
+@pytest.mark.parametrize("unbiased", [True, False])
+@pytest.mark.parametrize("name", KERNELS)
+def test_every_kernel_and_estimate_is_that_of_a_slow_loop(name, unbiased):
+    x, y = torch.randn(11, 5).double(), torch.randn(7, 5).double() + 0.5
+    kernel, one = KERNELS[name]
+    expected = slow_mmd(x, y, one, unbiased=unbiased)
+    assert float(squared_mmd(x, y, kernel=kernel, unbiased=unbiased, block=4)) == pytest.approx(expected, rel=1e-9)
+
+
+def test_kernels_by_hand():
+    x, y = torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 4.0], [1.0, 2.0]])
+    assert linear_kernel(x, y).tolist() == [[11.0, 5.0]]
+    assert gaussian_kernel(x, y, bandwidths=[2.0]).tolist() == [[pytest.approx(np.exp(-1.0)), 1.0]]  # 8 / (2 * 4)
+    both = gaussian_kernel(x, y, bandwidths=[1.0, 2.0])
+    assert float(both[0, 0]) == pytest.approx((np.exp(-4.0) + np.exp(-1.0)) / 2)
+
+
+def test_the_linear_kernel_compares_means():
+    x, y = torch.randn(9, 6).double(), torch.randn(13, 6).double() + 1
+    expected = float((x.mean(dim=0) - y.mean(dim=0)).square().sum())
+    assert float(squared_mmd(x, y, kernel=linear_kernel, unbiased=False)) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_the_unbiased_estimate_has_mean_zero_at_equality_and_the_biased_one_is_never_negative(name):
+    kernel, _ = KERNELS[name]
+    generator = torch.Generator().manual_seed(0)
+    draws = torch.randn(400, 2, 6, 3, generator=generator, dtype=torch.float64)
+    unbiased = np.array([float(squared_mmd(x, y, kernel=kernel)) for x, y in draws])
+    biased = np.array([float(squared_mmd(x, y, kernel=kernel, unbiased=False)) for x, y in draws])
+    error = unbiased.std() / 20
+    assert abs(unbiased.mean()) < 3.5 * error
+    assert biased.min() > 0
+    assert biased.mean() > 10 * error
+    x = draws[0, 0]
+    assert float(squared_mmd(x, x.clone(), kernel=kernel, unbiased=False)) == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_gradients_are_those_of_finite_differences(name):
+    kernel, _ = KERNELS[name]
+    y = torch.randn(4, 3).double()
+    x = torch.randn(5, 3).double().requires_grad_(True)
+    assert torch.autograd.gradcheck(lambda z: squared_mmd(z, y, kernel=kernel, block=2), x)
+
+
+def test_equal_points_have_a_finite_gradient():
+    x = torch.ones(3, 4, requires_grad=True)
+    squared_mmd(x, torch.ones(2, 4), kernel=partial(gaussian_kernel, bandwidths=[1.0]), unbiased=False).backward()
+    assert x.grad.abs().max() == 0
+
+
+def test_the_median_distance_by_hand():
+    points = torch.tensor([[0.0], [1.0], [3.0]])  # distances 1, 3, 2
+    assert median_distance(points) == 2.0
+    assert median_distance(torch.cat([points, torch.full((5, 1), 100.0)]), at_most=3) == 2.0
+    assert median_distance(7 * points) == 14.0
+    with pytest.raises(ValueError, match="1 rows"):
+        median_distance(points[:1])
+
+
+def test_one_row_has_no_pairs():
+    with pytest.raises(ValueError, match="1 rows; at least 2"):
+        squared_mmd(torch.ones(1, 3), torch.ones(4, 3))
+    assert float(squared_mmd(torch.ones(1, 3), torch.ones(4, 3), unbiased=False)) == 0
