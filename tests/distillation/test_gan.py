@@ -1,0 +1,126 @@
+"""Who is trained by what, in the real loop."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from limbeck.distillation.discriminators import Both, Fresh, FromTeacher
+from limbeck.frozen import Frozen
+from limbeck.losses.nickel import Nickel
+from limbeck.losses.pixel_l1 import PixelL1
+from limbeck.losses.regularization import R1, PathLength
+from limbeck.losses.relation import Relation
+from limbeck.losses.weighted import Term, Weighted
+
+
+def state(module: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def same(a: dict, b: dict) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+class Noting(Term):
+    """Adds nothing; remembers at how many images it was asked."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked = []
+
+    def forward(self, step):
+        self.asked.append(step.images_seen)
+        parameters = step.players.student if hasattr(step, "student_image") else step.players.discriminators["fresh"]
+        return 0.0 * next(parameters.parameters()).sum()
+
+
+@pytest.fixture
+def judges(pair):
+    torch.manual_seed(3)
+    return Both()(pair)
+
+
+def test_all_players_learn_and_the_teacher_does_not(train, pair, judges):
+    before = {name: state(judge) for name, judge in judges.items()}
+    teacher = state(pair.teacher.generator)
+    module = train(judges)
+    assert not same(before["fresh"], state(module.judges["fresh"]))
+    assert not same(before["teacher"], state(module.judges["teacher"]))
+    assert not same(state(pair.student.generator), state(module.student))
+    assert same(teacher, state(module.teacher.network))
+    assert int(module.images_seen) == 8
+
+
+def test_lazy_steps_fall_on_multiples_of_their_cadence(train, judges):
+    lazy, often = Noting(), Noting()
+    terms = {"lazy": Weighted(term=lazy, every_steps=16), "often": Weighted(term=often, every_steps=4)}
+    train(judges, steps=18, discriminator_terms={"lazy": terms["lazy"]}, generator_terms={"often": terms["often"]})
+    assert [n // 4 for n in lazy.asked] == [0, 16]
+    assert [n // 4 for n in often.asked] == [0, 4, 8, 12, 16]
+
+
+def test_the_teachers_discriminator_does_not_feel_nickel(train, pair, judges):
+    def trained(weight):
+        nickel = Weighted(term=Nickel(), weight=weight)
+        return train(copy.deepcopy(judges), steps=1, discriminator_terms={"nickel": nickel}).judges
+
+    without, strong = trained(0.0), trained(1000.0)
+    assert same(state(without["teacher"]), state(strong["teacher"]))
+    assert not same(state(without["fresh"]), state(strong["fresh"]))
+
+
+def test_terms_of_weight_zero_leave_the_update_as_it_is(train, judges):
+    """The further networks and draws must not shift the random numbers of the rest; only relation draws its own."""
+    plain = train({"fresh": copy.deepcopy(judges["fresh"])}, steps=3)
+    off = train(
+        {"fresh": copy.deepcopy(judges["fresh"])},
+        steps=3,
+        generator_terms={"pixel_l1": Weighted(term=PixelL1(), weight=0.0)},
+        discriminator_terms={"nickel": Weighted(term=Nickel(), weight=0.0)},
+    )
+    for role in ("student", "judges"):
+        torch.testing.assert_close(state(getattr(off, role)), state(getattr(plain, role)), rtol=1e-4, atol=1e-5)
+
+
+def test_a_frozen_judge_judges_and_stays(train, pair):
+    judge = FromTeacher(frozen=True)(pair)["teacher"]
+    assert isinstance(judge, Frozen)
+    before = state(judge.network)
+    module = train({"fresh": Fresh()(pair)["fresh"], "teacher": judge})
+    assert same(before, state(module.judges["teacher"].network))
+    assert len(module.trainer.optimizers) == 2
+    assert not any("judges.teacher" in name for name in module.state_dict())
+    alone = train({"teacher": judge})
+    assert len(alone.trainer.optimizers) == 1
+    assert not same(state(pair.student.generator), state(alone.student))
+
+
+def test_an_adapter_is_trained_with_the_first_judge_and_kept_in_checkpoints(train, pair):
+    torch.manual_seed(3)
+    judge = type(pair.teacher.discriminator)(resolution=16, widths=[8, 8, 6], group_size=1)
+    object.__setattr__(pair.teacher, "discriminator", judge)
+    nickel = Nickel()
+    module = train({"fresh": copy.deepcopy(judge)}, discriminator_terms={"nickel": Weighted(term=nickel)})
+    fresh = Nickel()
+    fresh.prepare(pair, half=False)
+    assert not torch.equal(fresh.adapter.weight, nickel.adapter.weight)
+    assert "term_states.discriminator.nickel.term.adapter.weight" in module.state_dict()
+
+
+def test_everything_together(train, judges):
+    module = train(
+        judges,
+        generator_terms={
+            "relation": Weighted(term=Relation(resolutions=[8, 16]), weight=30.0),
+            "pixel_l1": Weighted(term=PixelL1(), weight=3.0),
+            "path_length": Weighted(term=PathLength(), weight=2.0, every_steps=4, batch_share=0.5),
+        },
+        discriminator_terms={
+            "nickel": Weighted(term=Nickel(), weight=10.0),
+            "r1": Weighted(term=R1(), weight=1.0, every_steps=16),
+        },
+        micro_batch_size=2,
+    )
+    assert all(value == value for value in module.check_finite().values())
