@@ -26,7 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     commands = parser.add_subparsers(dest="command", required=True, metavar="{convert,inspect,export}")
 
     convert = commands.add_parser("convert", help="any foreign checkpoint -> native .safetensors")
-    convert.add_argument("source", help="rosinality .pt, NVIDIA .pkl or state dict, native file, or run folder")
+    convert.add_argument(
+        "source", help="rosinality .pt, NVIDIA .pkl, DDIM .ckpt, diffusers folder, native file, run folder"
+    )
     convert.add_argument("target", help="the file to write; must end in .safetensors")
     convert.add_argument("--half", action="store_true", help="store weights in float16")
     convert.set_defaults(run=_convert)

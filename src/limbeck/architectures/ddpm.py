@@ -20,6 +20,8 @@ from limbeck.architectures.base import Axis, ChannelGroup, Network, Refinable
 from limbeck.errors import UserError
 from limbeck.functional.diffusion import alpha_bar_schedule, check_schedule, ddim, time_grid
 
+MOST_LEVELS, MOST_BLOCKS = 12, 64  # so that a file's header cannot ask for modules without end
+
 
 @dataclass(frozen=True)
 class Channels:
@@ -347,11 +349,13 @@ class UNet(Network):
     def _check(self) -> None:
         facts = self._arguments
         levels, resolution = facts["level_widths"], facts["resolution"]
-        if not levels or min(levels) < 1 or facts["blocks_per_level"] < 1 or facts["norm_groups"] < 1:
-            raise UserError(
-                f"level_widths={levels}, blocks_per_level={facts['blocks_per_level']}, "
-                f"norm_groups={facts['norm_groups']}: must all be at least 1"
-            )
+        for name in ("num_channels", "norm_groups"):
+            if facts[name] < 1:
+                raise UserError(f"{name}={facts[name]}: must be at least 1")
+        if not 1 <= len(levels) <= MOST_LEVELS or min(levels) < 1:
+            raise UserError(f"level_widths={levels}: must be 1 to {MOST_LEVELS} positive numbers")
+        if not 1 <= facts["blocks_per_level"] <= MOST_BLOCKS:
+            raise UserError(f"blocks_per_level={facts['blocks_per_level']}: must be from 1 to {MOST_BLOCKS}")
         if resolution < 1 or resolution % 2 ** (len(levels) - 1):
             raise UserError(f"resolution={resolution}: must be a multiple of {2 ** (len(levels) - 1)}")
         if not set(facts["attention_levels"]) <= set(range(len(levels))):

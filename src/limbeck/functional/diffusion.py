@@ -22,7 +22,7 @@ GRIDS = ("uniform", "quadratic")
 VARIANCES = ("small", "large")
 
 
-def check_schedule(kind: str, num_train_steps: int, beta_start: float, beta_end: float) -> None:
+def check_schedule(kind: str, num_train_steps: int, beta_start: float | int, beta_end: float | int) -> None:
     """Raises: UserError if there is no such noise schedule."""
     if kind not in SCHEDULES:
         raise UserError(f"beta_schedule={kind!r}: must be one of {', '.join(SCHEDULES)}")
@@ -34,7 +34,7 @@ def check_schedule(kind: str, num_train_steps: int, beta_start: float, beta_end:
 
 
 def alpha_bar_schedule(
-    kind: str = "linear", num_train_steps: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02
+    kind: str = "linear", num_train_steps: int = 1000, beta_start: float | int = 1e-4, beta_end: float | int = 0.02
 ) -> Float[Tensor, "t"]:
     """Cumulative products of 1 - beta_t, in float64.
 
@@ -130,7 +130,7 @@ def ddim(
     noise: Float[Tensor, "n c h w"],
     timesteps: Sequence[int] | Int[Tensor, "steps"],
     alpha_bar: Float[Tensor, "t"],
-    eta: float = 0.0,
+    eta: float | int = 0.0,
     generator: torch.Generator | None = None,
 ) -> Float[Tensor, "n c h w"]:
     """Clean images from noise, unclipped, without gradients.

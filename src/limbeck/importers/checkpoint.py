@@ -4,19 +4,21 @@ import os
 from pathlib import Path
 
 from limbeck.errors import CheckpointError, UserError
-from limbeck.importers import nvlabs_pickle, nvlabs_state, rosinality, torch_file
+from limbeck.importers import ddim, diffusers, nvlabs_pickle, nvlabs_state, rosinality, torch_file
 from limbeck.model import Model, load_native
 
 
 def load(path: str | Path) -> Model:
     """Read a model without executing anything the file holds.
 
-    path: a native .safetensors, rosinality's .pt (also CAGAN, StyleKD, DCP-GAN), NVIDIA's .pkl or state dict, or the
-        folder of a finished run.
+    path: a native .safetensors, rosinality's .pt (also CAGAN, StyleKD, DCP-GAN), NVIDIA's .pkl or state dict, the DDIM
+        code base's .ckpt, a folder of diffusers, or the folder of a finished run.
 
     Raises: CheckpointError if the file is missing, unreadable, unsafe or of another shape.
     """
     if os.path.isdir(path):
+        if diffusers.recognized(path):
+            return diffusers.load(path)
         return load_native(Path(path) / "student.safetensors")
     try:
         with open(path, "rb") as file:
@@ -34,7 +36,7 @@ def load(path: str | Path) -> Model:
 
 def _from_torch_file(path: str | Path) -> Model:
     content = torch_file.read(path)
-    for layout in (rosinality, nvlabs_state):
+    for layout in (rosinality, nvlabs_state, ddim):
         if layout.recognized(content):
             return layout.model(content, path)
     found = ", ".join(sorted(map(str, content))[:8]) if isinstance(content, dict) else type(content).__name__
