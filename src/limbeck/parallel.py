@@ -33,6 +33,14 @@ def mean_over_processes(value: Tensor) -> Tensor:
     return value / dist.get_world_size()
 
 
+def joint_mean(value: Tensor) -> Tensor:
+    """Average of a tensor over all processes, with the gradient of this process's value.
+
+    A function of it has the same gradient, once DDP has averaged gradients, as of the mean over the joint batch.
+    """
+    return value + (mean_over_processes(value) - value.detach())
+
+
 def any_process(flag: bool, device: torch.device) -> bool:
     """Whether the flag is set in any process."""
     if not active():

@@ -10,7 +10,8 @@ def touched(module) -> bool:
 def test_passes_are_shared(generator_step):
     assert generator_step.student_image is generator_step.student_image
     assert generator_step.teacher_image is generator_step.teacher_image
-    assert generator_step.fake_logits is generator_step.fake_logits
+    assert generator_step.fake_logits["fresh"] is generator_step.judged("student", "fresh")
+    assert generator_step.judged("teacher", "fresh") is generator_step.judged("teacher", "fresh")
 
 
 def test_nothing_is_computed_before_it_is_asked_for(generator_step, monkeypatch):
@@ -30,6 +31,16 @@ def test_the_student_sees_no_gradient_of_the_discriminator_step(discriminator_st
     (discriminator_step.fake_logits["fresh"].sum() + discriminator_step.real_logits["fresh"].sum()).backward()
     assert touched(discriminator_step.players.discriminators["fresh"])
     assert not touched(discriminator_step.players.student)
+
+
+def test_only_logits_of_the_students_images_carry_a_gradient(generator_step):
+    generator_step.real_image = torch.rand(4, 3, 16, 16)
+    expected = {"student": True, "teacher": False, "real": False}
+    judge = generator_step.players.discriminators["fresh"]
+    for who, carries in expected.items():
+        assert generator_step.judged(who, "fresh").requires_grad == carries
+    torch.testing.assert_close(generator_step.judged("real", "fresh"), judge(generator_step.real_image))
+    torch.testing.assert_close(generator_step.judged("teacher", "fresh"), judge(generator_step.teacher_image))
 
 
 def test_styles_change_over_at_the_crossover(draw, players):

@@ -6,9 +6,11 @@ each other, and a term that is switched off costs nothing.
 
 import json
 from abc import ABC
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -16,6 +18,7 @@ from torch import Tensor, nn
 
 from limbeck.architectures.base import Network
 from limbeck.frozen import Frozen
+from limbeck.seeds import seeded
 
 
 @dataclass(frozen=True)
@@ -108,11 +111,14 @@ class GeneratorStep(Step):
     """One micro-batch in which the student is trained.
 
     real_image: [n, c, h, w] in [-1, 1] with `real_label`, for terms that compare with real data; few do.
+    siblings: all micro-batches of this optimizer step on this process, this one among them.
     """
 
     real_image: Float[Tensor, "n c h w"] | None = field(default=None, kw_only=True)
     real_label: Tensor | None = field(default=None, kw_only=True)
+    siblings: Sequence["GeneratorStep"] = field(default=(), kw_only=True, repr=False)
     _cache: dict = field(default_factory=dict, kw_only=True)
+    _noise_seed: int | None = field(default=None, kw_only=True)
 
     @cached_property
     def student_style(self) -> Tensor:
@@ -120,7 +126,7 @@ class GeneratorStep(Step):
 
     @cached_property
     def _student_pass(self) -> tuple[Tensor, dict[int, Tensor]]:
-        return self.drawn(self.players.student, self.student_style)
+        return self._student_drawn(self.student_style)
 
     @property
     def student_image(self) -> Tensor:
@@ -132,23 +138,22 @@ class GeneratorStep(Step):
         """Block outputs by resolution, of the pass that drew `student_image`."""
         return self._student_pass[1]
 
-    @cached_property
+    @property
     def fake_logits(self) -> dict[str, Tensor]:
         """Each discriminator's logits [n] for the student's images."""
-        return self._judged(self.student_image, self.draw.label)
+        return {name: self.judged("student", name) for name in self.players.discriminators}
 
-    @cached_property
-    def teacher_logits(self) -> dict[str, Tensor]:
-        """Each discriminator's logits [n] for the teacher's images; without gradient."""
-        with torch.no_grad():
-            return self._judged(self.teacher_image, self.draw.label)
+    def judged(self, who: str, name: str) -> Tensor:
+        """Logits [n] of the discriminator `name` for the images of the "student", the "teacher" or the "real" ones.
 
-    @cached_property
-    def real_logits(self) -> dict[str, Tensor]:
-        """Each discriminator's logits [n] for the real images; without gradient."""
-        assert self.real_image is not None
-        with torch.no_grad():
-            return self._judged(self.real_image, self.real_label)
+        Computed once; gradient flows to the student alone.
+        """
+        if (who, name) not in self._cache:
+            image = self.real_image if who == "real" else getattr(self, f"{who}_image")
+            label = self.real_label if who == "real" else self.draw.label
+            with nullcontext() if who == "student" else torch.no_grad():
+                self._cache[who, name] = self.players.discriminators[name](image, label)
+        return self._cache[who, name]
 
     def embedded(self, embedding: Frozen, who: str) -> list[Tensor]:
         """Feature maps of the "student" or "teacher" image, computed once per embedding object."""
@@ -158,6 +163,32 @@ class GeneratorStep(Step):
             with embedding.running() as network:
                 self._cache[key] = network.feature_maps(image)
         return self._cache[key]
+
+    def vectors(self, embedding: Frozen, who: str) -> Tensor:
+        """Feature vectors [n, f] of the "student" or "teacher" image; embeddings of equal digest are asked once."""
+        image = {"student": lambda: self.student_image, "teacher": lambda: self.teacher_image}[who]
+        return self.kept(("vectors", embedding.network.digest(), who), lambda: embedding(image()))
+
+    @torch.no_grad()
+    def previewed_vectors(self, embedding: Frozen) -> Tensor:
+        """The student's vectors without gradient; its own pass, if it is still to come, repeats the same noise."""
+        if "_student_pass" in self.__dict__:
+            return self.vectors(embedding, "student").detach()
+        if self._noise_seed is None:
+            self._noise_seed = int(torch.randint(2**62, ()))
+        styles = self.draw.styles
+        image = self.kept("preview", lambda: self._student_drawn(styles(self.players.student))[0])
+        return embedding(image)
+
+    def kept(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """What `make` made when it was first asked for under this key."""
+        if key not in self._cache:
+            self._cache[key] = make()
+        return self._cache[key]
+
+    def _student_drawn(self, style: Tensor) -> tuple[Tensor, dict[int, Tensor]]:
+        with nullcontext() if self._noise_seed is None else seeded(self._noise_seed, style.device):
+            return self.drawn(self.players.student, style)
 
     def shifted_features(self, offset: Float[Tensor, "n 1 d"]) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
         """(teacher's, student's) features of the styles moved by `offset`; no image, no block that nobody reads."""
@@ -176,9 +207,6 @@ class GeneratorStep(Step):
             kept = mask(self.teacher_image)
             self._cache[key] = (self.teacher_image * kept, self.student_image * kept)
         return self._cache[key]
-
-    def _judged(self, image: Tensor, label: Tensor | None) -> dict[str, Tensor]:
-        return {name: judge(image, label) for name, judge in self.players.discriminators.items()}
 
 
 @dataclass
