@@ -47,6 +47,7 @@ class DCP(Criterion):
     """Spread over latent directions of the gradient magnitude of |G(w) - G(w + alpha d)|, added over batches.
 
     alpha: length of the step in W. num_directions: per batch, drawn by their share of the variance, with replacement.
+        The released 10 directions and 5000 samples cost 8 times the default, which ranks alike (benchmarks/README.md).
     num_samples, batch_size: latents in all and per batch; the gradients of a batch are added before magnitudes are
         taken, so the batch size is part of the definition.
     num_pca: latents from which the directions come.
@@ -65,8 +66,8 @@ class DCP(Criterion):
         self,
         *,
         alpha: float = 5.0,
-        num_directions: int = 10,
-        num_samples: int = 5000,
+        num_directions: int = 3,
+        num_samples: int = 2000,
         batch_size: int = 5,
         num_pca: int = 10_000,
         statistic: str = "variance",
@@ -120,16 +121,8 @@ class DCP(Criterion):
         style = self._styles(network, count, source)
         picked = torch.multinomial(state["shares"], self.num_directions, replacement=True, generator=source)
         offsets = self.alpha * state["directions"][picked].to(style)
-        device, seed = style.device, int(torch.randint(2**62, [], generator=source))
-        with (
-            readers_trainable(network) as weights,
-            seeded(seed, device),
-            torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bfloat16"),
-        ):
-            found = [
-                mean_magnitudes(network, dict(zip(weights, gradients, strict=True)))
-                for gradients in self._gradients(network, style, offsets, list(weights.values()))
-            ]
+        with seeded(int(torch.randint(2**62, [], generator=source)), style.device):
+            found = self.magnitudes(network, style, offsets)
         for group in network.channel_groups():
             values = torch.stack([magnitudes[group.name] for magnitudes in found])
             state[f"sum.{group.name}"] += spread(values, self.statistic)
@@ -137,6 +130,21 @@ class DCP(Criterion):
 
     def scores(self, model: Model, state: State) -> Scores:
         return {group.name: state[f"sum.{group.name}"] for group in model.generator.channel_groups()}
+
+    def magnitudes(self, network: Network, style: Tensor, offsets: Tensor) -> list[Scores]:
+        """Per direction, the mean gradient magnitude of every group's channels.
+
+        style: [n, d], one for all layers; offsets: [directions, d]. Injected noise comes from torch's random state.
+        """
+        half = self.precision == "bfloat16"
+        with (
+            readers_trainable(network) as weights,
+            torch.autocast(style.device.type, torch.bfloat16, enabled=half),
+        ):
+            return [
+                mean_magnitudes(network, dict(zip(weights, gradients, strict=True)))
+                for gradients in self._gradients(network, style, offsets, list(weights.values()))
+            ]
 
     def _gradients(
         self, network: Network, style: Tensor, offsets: Tensor, weights: list[Tensor]
