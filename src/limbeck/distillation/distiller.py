@@ -136,9 +136,10 @@ class Distiller:
         judge = cast(Network, judge.network if isinstance(judge, Frozen) else judge).cpu().eval().requires_grad_(False)
         generator = cast(Network, module.ema).cpu().eval()
         student = replace(pair.student, generator=generator, discriminator=judge)
-        return student.after(
-            "distil", kimg=self.kimg, batch_size=self.batch_size, losses=sorted(self.loss["generator"])
-        )
+        described = {name: weighted.term.describe() for name, weighted in self.loss["generator"].items()}
+        settings = {f"loss_{name}": facts for name, facts in sorted(described.items()) if facts}
+        facts = {"kimg": self.kimg, "batch_size": self.batch_size, "losses": sorted(described)}
+        return student.after("distil", **facts, **settings)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -129,13 +129,16 @@ class GanDistillation(pl.LightningModule):
         _trainable(self.judges, False)
         for every, terms in cadences(self.generator_terms).items():
             if step_index % every == 0:
-                self._optimize([generator], "generator", terms, list(self._generator_steps(terms, label, real)))
+                steps = self._generator_steps(terms, label, real)
+                self._optimize([generator], "generator", terms, steps)
+                steps.clear()  # siblings hold one another, and with them their images
         _trainable(self.judges, True)
         _trainable(self.student, False)
         for every, terms in cadences(self.discriminator_terms).items():
             if discriminators and step_index % every == 0:
-                steps = list(self._discriminator_steps(terms, real, label))
-                self._optimize(discriminators, "discriminator", terms, steps)
+                self._optimize(
+                    discriminators, "discriminator", terms, list(self._discriminator_steps(terms, real, label))
+                )
         _trainable(self.student, True)
 
         self._average(seen)
@@ -164,17 +167,21 @@ class GanDistillation(pl.LightningModule):
 
     def _generator_steps(
         self, terms: Mapping[str, Weighted], label: Tensor, real: Tensor | None = None
-    ) -> Iterator[GeneratorStep]:
+    ) -> list[GeneratorStep]:
+        steps: list[GeneratorStep] = []
         for start, count in self._parts(terms, len(label)):
             part = slice(start, start + count)
-            yield GeneratorStep(
+            step = GeneratorStep(
                 self.players,
                 self._draw(label[part]),
                 images_seen=int(self.images_seen),
                 feature_resolutions=_feature_resolutions(terms),
                 real_image=None if real is None else real[part],
                 real_label=label[part] if self.student.num_classes else None,
+                siblings=steps,
             )
+            steps.append(step)
+        return steps
 
     def _discriminator_steps(
         self, terms: Mapping[str, Weighted], real: Tensor, label: Tensor

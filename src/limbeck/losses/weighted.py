@@ -24,6 +24,10 @@ class Term(nn.Module, ABC):
         Raises: UserError, e.g. if a file is missing.
         """
 
+    def describe(self) -> dict[str, Any]:
+        """What stands beside the term's name in the student's history: embeddings with their weights' hash; JSON."""
+        return {}
+
     def prepare(self, pair: Pair, *, half: bool) -> None:
         """Load what the term looks at (frozen networks; `half`: in bfloat16) before training starts.
 
