@@ -11,7 +11,12 @@ from limbeck.errors import UserError
 
 CONF = Path(__file__).parents[2] / "conf"
 # What plug-ins read from the top level of a configuration, with its values there.
-SHARED = {"seed": 0, "allocation": None, "mask": {"_target_": "limbeck.masks.everything.Everything"}}
+SHARED = {
+    "seed": 0,
+    "allocation": None,
+    "data": None,
+    "mask": {"_target_": "limbeck.masks.everything.Everything"},
+}
 
 
 def configured(group: str, name: str, **changes: Any) -> Any:

@@ -131,3 +131,7 @@ class Network(nn.Module, ABC):
         how: settings of any family; those of other families are ignored.
         """
         raise UserError(f"{type(self).__name__} draws no images")
+
+    def alpha_bar(self) -> Tensor:
+        """Of a denoiser: the share [num_train_steps] of the clean image's variance that is left at each time step."""
+        raise UserError(f"{type(self).__name__} is no denoiser, it has no noise schedule")

@@ -1,7 +1,7 @@
 """How strongly an image reacts to the weights that read a channel: what the gradient-based criteria share."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import torch
 from jaxtyping import Float
@@ -54,16 +54,21 @@ def drawn_inputs(network: Network, count: int, source: torch.Generator) -> tuple
     return latent, torch.randint(classes, (count,), generator=source).to(device) if classes else None
 
 
+def readers_trainable(network: Network) -> contextlib.AbstractContextManager[dict[str, Tensor]]:
+    """`only_trainable` for the readers' weights."""
+    return only_trainable(network, {axis.parameter for axis in readers(network).values()})
+
+
 @contextlib.contextmanager
-def readers_trainable(network: Network) -> Iterator[dict[str, Tensor]]:
-    """Yields the readers' weights by name; inside, only they take gradients, so nothing is computed for the others."""
-    names = {axis.parameter for axis in readers(network).values()}
+def only_trainable(network: Network, names: Collection[str]) -> Iterator[dict[str, Tensor]]:
+    """Yields these parameters by name; inside, only they take gradients, so nothing is computed for the others."""
     parameters = dict(network.named_parameters())
     before = {name: parameter.requires_grad for name, parameter in parameters.items()}
+    wanted = set(names)
     try:
         for name, parameter in parameters.items():
-            parameter.requires_grad_(name in names)
-        yield {name: parameter for name, parameter in parameters.items() if name in names}
+            parameter.requires_grad_(name in wanted)
+        yield {name: parameter for name, parameter in parameters.items() if name in wanted}
     finally:
         for name, parameter in parameters.items():
             parameter.requires_grad_(before[name])
