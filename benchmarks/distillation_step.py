@@ -80,11 +80,11 @@ def measure_parts(options: argparse.Namespace) -> None:
     batches = iter(train_loader(source, batch_size=n, seed=0))
     real = next(batches)[0].float() / 127.5 - 1
     label = torch.zeros(n, dtype=torch.int64)
-    terms = cadences(module.generator_terms)[1]
+    terms = cadences(module.game.generator_terms)[1]
     image_terms = [term for name, term in terms.items() if name in ("lpips", "perceptual", "pixel_l1")]
 
     def step() -> GeneratorStep:
-        return next(iter(module._generator_steps(terms, label)))
+        return next(iter(module.game.generator_steps(terms, label, real)))
 
     def student() -> None:
         image = step().student_image

@@ -77,7 +77,7 @@ class BareLoop:
 
     def phases(self, real: Tensor) -> dict[str, Callable[[], None]]:
         """What an iteration consists of, by the authors' names."""
-        players = {"G": self.module.generator_terms, "D": self.module.discriminator_terms}
+        players = {"G": self.module.game.generator_terms, "D": self.module.game.discriminator_terms}
         return {
             player + ("main" if every == 1 else "reg"): partial(self.phase, player, every, real)
             for player, terms in players.items()
@@ -89,11 +89,11 @@ class BareLoop:
         module.student.requires_grad_(player == "G")
         module.judges.requires_grad_(player == "D")
         if player == "G":
-            terms, optimizers = cadences(module.generator_terms)[every], self.optimizers[:1]
-            steps = list(module._generator_steps(terms, label))
+            terms, optimizers = cadences(module.game.generator_terms)[every], self.optimizers[:1]
+            steps = list(module.game.generator_steps(terms, label, real))
         else:
-            terms, optimizers = cadences(module.discriminator_terms)[every], self.optimizers[1:]
-            steps = list(module._discriminator_steps(terms, real, label))
+            terms, optimizers = cadences(module.game.discriminator_terms)[every], self.optimizers[1:]
+            steps = list(module.game.discriminator_steps(terms, real, label))
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
         for step in steps:
@@ -111,7 +111,7 @@ class BareLoop:
         module, real = self.module, batch[0].float() / 127.5 - 1
         index = int(module.images_seen) // module.batch_size
         for name, run in self.phases(real).items():
-            terms = module.generator_terms if name[0] == "G" else module.discriminator_terms
+            terms = module.game.generator_terms if name[0] == "G" else module.game.discriminator_terms
             every = 1 if name.endswith("main") else max(cadences(terms))
             if index % every == 0:
                 run()
@@ -193,7 +193,7 @@ class TheirLoop:
 def assert_same_work(ours: BareLoop, theirs: TheirLoop, real: Tensor) -> None:
     """Both sides hold the same networks: images without noise, logits and perceptual distance agree."""
     latent, module = torch.randn(len(real), 512), ours.module
-    lpips = module.generator_terms["lpips"].term.network
+    lpips = module.game.generator_terms["lpips"].term.network
     pairs = {
         "teacher": (module.teacher(latent, noise="none"), theirs.teacher(latent, None, noise_mode="none")),
         "student": (module.student(latent, noise="none"), theirs.ema(latent, None, noise_mode="none")),

@@ -1,11 +1,11 @@
 """Adversarial training of a student generator, with or without a teacher: one loop for every GAN method.
 
-Progress is counted in images, never in optimizer steps. Each player has an ordinary step and one further step per
-lazy cadence of its terms, in the order of the official StyleGAN2 release: generator, then discriminators.
+Progress is counted in images, never in optimizer steps. What one generator and its judges do to each other stands in
+`distillation.game`; here are the weight average, the schedules, the log, and whatever else is trained beside them.
 """
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
@@ -16,16 +16,16 @@ from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from limbeck.distillation.companion import Companion
+from limbeck.distillation.game import Game, MakeOptimizer, Observe, Sampling
 from limbeck.distillation.scalars import Scalars
-from limbeck.distillation.schedules import ema_decay, lazy_correction, learning_rate_scale
+from limbeck.distillation.schedules import ema_decay, learning_rate_scale
 from limbeck.errors import UserError
 from limbeck.frozen import Frozen
-from limbeck.losses.steps import DiscriminatorStep, Draw, GeneratorStep, Players
-from limbeck.losses.weighted import Weighted, cadences
+from limbeck.losses.steps import DiscriminatorStep, GeneratorStep, Players, Step
+from limbeck.losses.weighted import Weighted
 from limbeck.model import Pair
 from limbeck.parallel import mean_over_processes
-
-MakeOptimizer = Callable[..., Optimizer]
 
 
 class GanDistillation(pl.LightningModule):
@@ -35,6 +35,7 @@ class GanDistillation(pl.LightningModule):
     w_avg_beta: decay of the mean style that truncation pulls towards.
     frozen_precision: "float32" or "bfloat16" for teacher and feature networks.
     noise: what teacher and student inject, see `losses.steps.Draw`.
+    companions: what is trained beside the student, by name; they take their turns before it.
     """
 
     images_seen: Tensor
@@ -62,6 +63,7 @@ class GanDistillation(pl.LightningModule):
         frozen_precision: str = "float32",
         noise: str = "random",
         use_teacher: bool = True,
+        companions: Mapping[str, Companion] | None = None,
     ):
         super().__init__()
         if frozen_precision not in ("float32", "bfloat16"):
@@ -69,26 +71,34 @@ class GanDistillation(pl.LightningModule):
         if noise not in ("random", "const", "none"):
             raise UserError(f"distillation.noise={noise!r}: must be 'random', 'const' or 'none'")
         learning_rate_scale(0, kimg, warmup_kimg=warmup_kimg, decay_kimg=decay_kimg)
-        self.pair = pair
         self.frozen_half = frozen_precision == "bfloat16"
         self.student = copy.deepcopy(pair.student.generator).train().requires_grad_(True)
         self.ema = copy.deepcopy(pair.student.generator).eval().requires_grad_(False)
-        self.teacher = Frozen(copy.deepcopy(pair.teacher.generator), half=self.frozen_half) if use_teacher else None
+        # A copy, because companions may train the teacher and all may move it to another device.
+        generator, judge = pair.teacher.generator, pair.teacher.discriminator
+        self.pair = replace(pair, teacher=replace(pair.teacher, generator=copy.deepcopy(generator)))
+        if companions:
+            self.pair = replace(pair, teacher=replace(self.pair.teacher, discriminator=copy.deepcopy(judge)))
+        self.teacher = Frozen(self.pair.teacher.generator, half=self.frozen_half) if use_teacher else None
         self.judges = nn.ModuleDict(judges)
-        self.players = Players(self.student, self.teacher, dict(judges))
-        self.trained = {name: judge for name, judge in judges.items() if not isinstance(judge, Frozen)}
-        for judge in self.trained.values():
-            judge.train().requires_grad_(True)
-        self.generator_terms, self.discriminator_terms = dict(generator_terms), dict(discriminator_terms)
+        for some in judges.values():
+            if not isinstance(some, Frozen):
+                some.train().requires_grad_(True)
+        self.game = Game(
+            Players(self.student, self.teacher, dict(judges)),
+            dict(generator_terms),
+            dict(discriminator_terms),
+            Sampling(int(micro_batch_size or batch_size), mixing_probability, noise),
+            observe=self._observe,
+        )
         self.term_states = nn.ModuleDict({"generator": nn.ModuleDict(generator_terms)})
         self.term_states["discriminator"] = nn.ModuleDict(discriminator_terms)
+        self.companions = nn.ModuleDict(companions or {})
         self.make_generator_optimizer, self.make_discriminator_optimizer = generator_optimizer, discriminator_optimizer
         self.kimg, self.batch_size = float(kimg), int(batch_size)
-        self.micro_batch_size = int(micro_batch_size or batch_size)
         self.ema_half_life_kimg, self.ema_ramp_up = ema_half_life_kimg, ema_ramp_up
-        self.mixing_probability, self.w_avg_beta, self.noise = mixing_probability, w_avg_beta, noise
+        self.w_avg_beta, self.log_every_kimg = w_avg_beta, log_every_kimg
         self.warmup_kimg, self.decay_kimg = warmup_kimg, decay_kimg
-        self.log_every_kimg = log_every_kimg
         self.register_buffer("images_seen", torch.zeros([], dtype=torch.int64))
         self.last_losses: dict[str, float] = {}
         self._scalars = Scalars()
@@ -99,55 +109,52 @@ class GanDistillation(pl.LightningModule):
     def total_images(self) -> int:
         return round(self.kimg * 1000)
 
+    @property
+    def step_index(self) -> int:
+        """Number of this step, from 0."""
+        return int(self.images_seen) // self.batch_size
+
     def setup(self, stage: str) -> None:
-        for term in [*self.generator_terms.values(), *self.discriminator_terms.values()]:
+        for companion in self._companions():
+            companion.prepare(self.pair, self.game)
+        for term in [*self.game.generator_terms.values(), *self.game.discriminator_terms.values()]:
             term.term.prepare(self.pair, half=self.frozen_half)
 
     def configure_optimizers(self) -> list[Optimizer]:
-        """One for the student, one per trained judge; terms' own parameters join the first of their player."""
-        players = self.term_states.children()
-        generator_extra, discriminator_extra = (list(terms.parameters()) for terms in players)
-        parameters = [[*judge.parameters()] for judge in self.trained.values()]
-        if parameters:
-            parameters[0] += discriminator_extra
-        make, terms = self.make_discriminator_optimizer, self.discriminator_terms
-        student = [*self.student.parameters(), *generator_extra]
-        generator = _corrected(self.make_generator_optimizer, student, self.generator_terms)
-        return [generator, *(_corrected(make, some, terms) for some in parameters)]
+        """Those of the companions, then those of the game."""
+        beside = [optimizer for companion in self._companions() for optimizer in companion.optimizers()]
+        return beside + self.game.optimizers(self.make_generator_optimizer, self.make_discriminator_optimizer)
+
+    def _companions(self) -> list[Companion]:
+        return list(self.companions.values())  # type: ignore[arg-type]
 
     # -- one iteration ---------------------------------------------------------------------------------------
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         seen = int(self.images_seen)
         self._set_learning_rates(seen / 1000)
-        step_index = seen // self.batch_size
         real, label = batch
         real = real.to(self.device, torch.float32) / 127.5 - 1
-        optimizers = self.optimizers()
-        generator, *discriminators = optimizers if isinstance(optimizers, list) else [optimizers]
-
-        _trainable(self.judges, False)
-        for every, terms in cadences(self.generator_terms).items():
-            if step_index % every == 0:
-                steps = self._generator_steps(terms, label, real)
-                self._optimize([generator], "generator", terms, steps)
-                steps.clear()  # siblings hold one another, and with them their images
-        _trainable(self.judges, True)
-        _trainable(self.student, False)
-        for every, terms in cadences(self.discriminator_terms).items():
-            if discriminators and step_index % every == 0:
-                self._optimize(
-                    discriminators, "discriminator", terms, list(self._discriminator_steps(terms, real, label))
-                )
-        _trainable(self.student, True)
-
+        made = self.optimizers()
+        optimizers = list(made) if isinstance(made, list) else [made]
+        for companion in self._companions():
+            count = companion.num_optimizers
+            companion.play(self, optimizers[:count], real, label)
+            optimizers = optimizers[count:]
+        self.game.play(self, optimizers, real, label)
         self._average(seen)
         self.images_seen += self.batch_size
         self._flush_log(seen, seen + self.batch_size)
 
-    def _optimize(self, optimizers: list, player: str, terms: Mapping[str, Weighted], steps: Sequence) -> None:
-        """Zero, accumulate over micro-batches, step; note every term."""
-        ordinary = 1 in {term.every_steps for term in terms.values()}
+    def optimize(
+        self,
+        optimizers: Sequence,
+        player: str,
+        terms: Mapping[str, Weighted],
+        steps: Sequence[Step],
+        observe: Observe | None = None,
+    ) -> None:
+        """Zero, accumulate over micro-batches, step; note every term as loss/<player>/<name>."""
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
         for index, step in enumerate(steps):
@@ -155,64 +162,13 @@ class GanDistillation(pl.LightningModule):
             for name, term in terms.items():
                 added, value = term(step)
                 total = total + added
-                self._scalars.note(f"loss/{player}/{name}", value)
+                self.note(f"loss/{player}/{name}", value)
             with self._no_sync(last=index == len(steps) - 1):
                 self.manual_backward(total / len(steps))
-            if ordinary and isinstance(step, DiscriminatorStep):
-                self._note_logits(step)
-            elif ordinary:
-                self._track_mean_style(step)
+            if observe is not None:
+                observe(step)
         for optimizer in optimizers:
             optimizer.step()
-
-    def _generator_steps(
-        self, terms: Mapping[str, Weighted], label: Tensor, real: Tensor | None = None
-    ) -> list[GeneratorStep]:
-        steps: list[GeneratorStep] = []
-        for start, count in self._parts(terms, len(label)):
-            part = slice(start, start + count)
-            step = GeneratorStep(
-                self.players,
-                self._draw(label[part]),
-                images_seen=int(self.images_seen),
-                feature_resolutions=_feature_resolutions(terms),
-                real_image=None if real is None else real[part],
-                real_label=label[part] if self.student.num_classes else None,
-                siblings=steps,
-            )
-            steps.append(step)
-        return steps
-
-    def _discriminator_steps(
-        self, terms: Mapping[str, Weighted], real: Tensor, label: Tensor
-    ) -> Iterator[DiscriminatorStep]:
-        players = replace(self.players, discriminators=self.trained)
-        for start, count in self._parts(terms, len(label)):
-            part = slice(start, start + count)
-            yield DiscriminatorStep(
-                players,
-                self._draw(label[part]),
-                real[part],
-                label[part] if self.student.num_classes else None,
-                images_seen=int(self.images_seen),
-                feature_resolutions=_feature_resolutions(terms),
-            )
-
-    def _parts(self, terms: Mapping[str, Weighted], num_images: int) -> Iterator[tuple[int, int]]:
-        """(start, length) of each micro-batch, shortened to the share that these terms look at."""
-        share = min(term.batch_share for term in terms.values())
-        for start in range(0, num_images, self.micro_batch_size):
-            size = min(self.micro_batch_size, num_images - start)
-            yield start, max(1, round(size * share))
-
-    def _draw(self, label: Tensor) -> Draw:
-        """Latents and style-mixing crossovers for as many images as there are labels."""
-        n, layers = len(label), self.student.synthesis.num_styles
-        latents = torch.randn(2, n, self.student.z_dim, device=self.device)
-        crossover = torch.randint(1, layers, (n,), device=self.device)
-        mixes = torch.rand(n, device=self.device) < self.mixing_probability
-        crossover = torch.where(mixes, crossover, layers)
-        return Draw(latents, crossover, label if self.student.num_classes else None, self.noise)
 
     @torch.no_grad()
     def _average(self, seen: int) -> None:
@@ -223,10 +179,15 @@ class GanDistillation(pl.LightningModule):
             mean.copy_(buffer)
 
     @torch.no_grad()
-    def _track_mean_style(self, step: GeneratorStep) -> None:
-        """Running mean of w, towards which truncation pulls; the first layer is never mixed."""
-        mean = mean_over_processes(step.student_style[:, 0].mean(dim=0))
-        self.student.mapping.w_avg.lerp_(mean, 1 - self.w_avg_beta)
+    def _observe(self, step: Step) -> None:
+        """Logits for the log; the running mean of w, towards which truncation pulls (the first layer is not mixed)."""
+        if isinstance(step, DiscriminatorStep):
+            for name in step.players.discriminators:
+                self.note(f"logits/{name}/real", step.real_logits[name].mean())
+                self.note(f"logits/{name}/fake", step.fake_logits[name].mean())
+        elif isinstance(step, GeneratorStep):
+            mean = mean_over_processes(step.student_style[:, 0].mean(dim=0))
+            self.student.mapping.w_avg.lerp_(mean, 1 - self.w_avg_beta)
 
     def _set_learning_rates(self, kimg: float) -> None:
         scale = learning_rate_scale(kimg, self.kimg, warmup_kimg=self.warmup_kimg, decay_kimg=self.decay_kimg)
@@ -243,10 +204,9 @@ class GanDistillation(pl.LightningModule):
 
     # -- the log ---------------------------------------------------------------------------------------------
 
-    def _note_logits(self, step: DiscriminatorStep) -> None:
-        for name in step.players.discriminators:
-            self._scalars.note(f"logits/{name}/real", step.real_logits[name].mean())
-            self._scalars.note(f"logits/{name}/fake", step.fake_logits[name].mean())
+    def note(self, name: str, value: Tensor) -> None:
+        """Add one value to the mean that the next row of the log shows."""
+        self._scalars.note(name, value)
 
     def check_finite(self) -> dict[str, float]:
         """Means of all noted values since the last row. Raises: UserError naming one that is not finite."""
@@ -262,23 +222,3 @@ class GanDistillation(pl.LightningModule):
                 logger.log_metrics(values, step=now)
         if now >= self.total_images:
             self.trainer.should_stop = True
-
-
-def _trainable(module: nn.Module, on: bool) -> None:
-    for parameter in module.parameters():
-        parameter.requires_grad_(on)
-
-
-def _feature_resolutions(terms: Mapping[str, Weighted]) -> tuple[int, ...]:
-    return tuple(sorted({r for weighted in terms.values() for r in weighted.term.feature_resolutions}))
-
-
-def _corrected(make: MakeOptimizer, parameters: Sequence[nn.Parameter], terms: Mapping[str, Weighted]) -> Optimizer:
-    """An optimizer whose learning rate and betas allow for the extra lazy steps."""
-    share = lazy_correction(list(cadences(terms)))
-    optimizer = make(parameters)
-    for group in optimizer.param_groups:
-        group["lr"] *= share
-        if "betas" in group:
-            group["betas"] = tuple(beta**share for beta in group["betas"])
-    return optimizer

@@ -1,0 +1,181 @@
+"""One generator against its judges: micro-batches, optimizers and turns of both sides.
+
+Each side has an ordinary turn and one further turn per lazy cadence of its terms, in the order of the official
+StyleGAN2 release: generator, then discriminators.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from limbeck.distillation.schedules import lazy_correction
+from limbeck.frozen import Frozen
+from limbeck.losses.steps import DiscriminatorStep, Draw, GeneratorStep, Players, Step
+from limbeck.losses.weighted import Weighted, cadences
+
+MakeOptimizer = Callable[..., Optimizer]
+Observe = Callable[[Step], None]
+
+
+class Loop(Protocol):
+    """What a game needs of the training loop around it."""
+
+    images_seen: Tensor
+
+    @property
+    def step_index(self) -> int:
+        """Number of this step, from 0."""
+
+    def optimize(
+        self,
+        optimizers: Sequence,
+        player: str,
+        terms: Mapping[str, Weighted],
+        steps: Sequence[Step],
+        observe: Observe | None = None,
+    ) -> None:
+        """Zero, accumulate over micro-batches, step; log every term as loss/<player>/<name>."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How micro-batches are drawn.
+
+    micro_batch_size: images per forward pass; mixing_probability: share of images with mixed styles; noise: see
+    `losses.steps.Draw`.
+    """
+
+    micro_batch_size: int
+    mixing_probability: float = 0.0
+    noise: str = "random"
+
+
+@dataclass
+class Game:
+    """`players.student` plays against those of `players.discriminators` that are not frozen.
+
+    observe: sees every micro-batch of an ordinary turn after its backward pass.
+    names: of the generator's and the discriminators' losses in the log.
+    """
+
+    players: Players
+    generator_terms: Mapping[str, Weighted]
+    discriminator_terms: Mapping[str, Weighted]
+    sampling: Sampling
+    observe: Observe | None = None
+    names: tuple[str, str] = ("generator", "discriminator")
+    trained: dict[str, nn.Module] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.trained = {n: judge for n, judge in self.players.discriminators.items() if not isinstance(judge, Frozen)}
+
+    def optimizers(self, make_generator: MakeOptimizer, make_discriminator: MakeOptimizer) -> list[Optimizer]:
+        """One for the generator, one per trained judge; terms' own parameters join the first of their player."""
+        generator = [*self.players.student.parameters(), *_own_parameters(self.generator_terms)]
+        judges = [[*judge.parameters()] for judge in self.trained.values()]
+        if judges:
+            judges[0] += _own_parameters(self.discriminator_terms)
+        return [
+            _corrected(make_generator, generator, self.generator_terms),
+            *(_corrected(make_discriminator, judge, self.discriminator_terms) for judge in judges),
+        ]
+
+    def play(self, loop: Loop, optimizers: Sequence, real: Tensor, label: Tensor) -> None:
+        """The turns that are due at this step of the loop. real: [n, c, h, w] in [-1, 1] with `label` [n]."""
+        generator, *discriminators = optimizers
+        seen = int(loop.images_seen)
+        self._let_train(judges=False)
+        for every, terms in cadences(self.generator_terms).items():
+            if loop.step_index % every == 0:
+                steps = self.generator_steps(terms, label, real, images_seen=seen)
+                loop.optimize([generator], self.names[0], terms, steps, self.observe if every == 1 else None)
+                steps.clear()  # siblings hold one another, and with them their images
+        self._let_train(student=False)
+        for every, terms in cadences(self.discriminator_terms).items():
+            if discriminators and loop.step_index % every == 0:
+                rounds = list(self.discriminator_steps(terms, real, label, images_seen=seen))
+                loop.optimize(discriminators, self.names[1], terms, rounds, self.observe if every == 1 else None)
+        self._let_train()
+
+    def generator_steps(
+        self, terms: Mapping[str, Weighted], label: Tensor, real: Tensor | None = None, *, images_seen: int = 0
+    ) -> list[GeneratorStep]:
+        """The micro-batches of one turn of the generator for terms of one cadence."""
+        steps: list[GeneratorStep] = []
+        for part in self._parts(terms, len(label)):
+            step = GeneratorStep(
+                self.players,
+                self._draw(label[part]),
+                images_seen=images_seen,
+                feature_resolutions=_feature_resolutions(terms),
+                real_image=None if real is None else real[part],
+                real_label=label[part] if self.players.student.num_classes else None,
+                siblings=steps,
+            )
+            steps.append(step)
+        return steps
+
+    def discriminator_steps(
+        self, terms: Mapping[str, Weighted], real: Tensor, label: Tensor, *, images_seen: int = 0
+    ) -> Iterator[DiscriminatorStep]:
+        """The micro-batches of one turn of the trained discriminators for terms of one cadence."""
+        players = replace(self.players, discriminators=self.trained)
+        for part in self._parts(terms, len(label)):
+            yield DiscriminatorStep(
+                players,
+                self._draw(label[part]),
+                real[part],
+                label[part] if players.student.num_classes else None,
+                images_seen=images_seen,
+                feature_resolutions=_feature_resolutions(terms),
+            )
+
+    def _parts(self, terms: Mapping[str, Weighted], num_images: int) -> Iterator[slice]:
+        """Each micro-batch, shortened to the share that these terms look at."""
+        share = min(term.batch_share for term in terms.values())
+        for start in range(0, num_images, self.sampling.micro_batch_size):
+            size = min(self.sampling.micro_batch_size, num_images - start)
+            yield slice(start, start + max(1, round(size * share)))
+
+    def _draw(self, label: Tensor) -> Draw:
+        """Latents and style-mixing crossovers for as many images as there are labels."""
+        student, n, device = self.players.student, len(label), label.device
+        latents = torch.randn(2, n, student.z_dim, device=device)
+        crossover = torch.randint(1, student.synthesis.num_styles, (n,), device=device)
+        mixes = torch.rand(n, device=device) < self.sampling.mixing_probability
+        crossover = torch.where(mixes, crossover, student.synthesis.num_styles)
+        return Draw(latents, crossover, label if student.num_classes else None, self.sampling.noise)
+
+    def _let_train(self, *, student: bool = True, judges: bool = True) -> None:
+        set_trainable(self.players.student, student)
+        for judge in self.trained.values():
+            set_trainable(judge, judges)
+
+
+def set_trainable(module: nn.Module, on: bool) -> None:
+    """Whether gradients reach the module's parameters."""
+    for parameter in module.parameters():
+        parameter.requires_grad_(on)
+
+
+def _own_parameters(terms: Mapping[str, Weighted]) -> list[nn.Parameter]:
+    return [parameter for term in terms.values() for parameter in term.parameters()]
+
+
+def _feature_resolutions(terms: Mapping[str, Weighted]) -> tuple[int, ...]:
+    return tuple(sorted({r for weighted in terms.values() for r in weighted.term.feature_resolutions}))
+
+
+def _corrected(make: MakeOptimizer, parameters: Sequence[nn.Parameter], terms: Mapping[str, Weighted]) -> Optimizer:
+    """An optimizer whose learning rate and betas allow for the extra lazy steps."""
+    share = lazy_correction(list(cadences(terms)))
+    optimizer = make(parameters)
+    for group in optimizer.param_groups:
+        group["lr"] *= share
+        if "betas" in group:
+            group["betas"] = tuple(beta**share for beta in group["betas"])
+    return optimizer
