@@ -40,9 +40,9 @@ def environment() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "WANDB_MODE": "offline"}
 
 
-def run(script: str, *arguments: object, timeout: float = 300) -> subprocess.CompletedProcess:
+def run(script: str, *arguments: object, timeout: float = 300, cwd: Path = ROOT) -> subprocess.CompletedProcess:
     return subprocess.run(
-        command(script, *arguments), capture_output=True, text=True, timeout=timeout, env=environment(), cwd=ROOT
+        command(script, *arguments), capture_output=True, text=True, timeout=timeout, env=environment(), cwd=cwd
     )
 
 

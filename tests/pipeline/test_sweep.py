@@ -17,21 +17,21 @@ def test_a_sweep_is_resumable_and_ends_in_a_table(tmp_path):
         "pruning.ratio=0.25,0.5",
         "kimg=0.04",
         "checkpoint_kimg=1",
-        f"hydra.sweep.dir={tmp_path}",
     ]
     arguments += ["distillation.decay_kimg=0"]
-    first = run("train.py", *arguments)
+    first = run("train.py", *arguments, cwd=tmp_path)
     assert first.returncode == 0, first.stderr
-    reports = sorted(tmp_path.rglob("report.json"))
+    folder = tmp_path / "outputs" / "quickstart"
+    reports = sorted(folder.rglob("report.json"))
     assert len(reports) == 2
-    assert (tmp_path / "sweep.md").is_file()
-    assert (tmp_path / "sweep.png").is_file()
-    rows = list(csv.DictReader((tmp_path / "sweep.csv").read_text().splitlines()))
+    assert (folder / "sweep.md").is_file()
+    assert (folder / "sweep.png").is_file()
+    rows = list(csv.DictReader((folder / "sweep.csv").read_text().splitlines()))
     assert len(rows) >= 2
 
     before = reports[0].stat().st_mtime_ns
     reports[1].unlink()
-    second = run("train.py", *arguments)
+    second = run("train.py", *arguments, cwd=tmp_path)
     assert second.returncode == 0, second.stderr
     assert second.stdout.count("nothing to do") == 1
     assert reports[0].stat().st_mtime_ns == before
