@@ -1,4 +1,4 @@
-"""What every export format promises: one file, written whole or not at all, proven equal to the model."""
+"""What every export format promises: one file or folder, written whole or not at all, proven equal to the model."""
 
 from abc import ABC, abstractmethod
 from pathlib import Path

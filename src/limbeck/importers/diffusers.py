@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import safetensors
-import safetensors.torch
 from torch import Tensor
 
 from limbeck.errors import CheckpointError, UserError
@@ -71,13 +70,13 @@ def load(folder: str | Path) -> Model:
     config = _checked(_json(home / "config.json"), home / "config.json")
     if config.get("_class_name") not in CLASSES:
         raise CheckpointError(f"{home}: holds a {config.get('_class_name')}, supported: {', '.join(CLASSES)}")
-    state = _state(home)
+    state, terms = _state(home)
     try:
         arguments = {**_arguments(DEFAULTS | config, state, home), **_schedule(folder)}
     except TypeError as error:
         raise CheckpointError(f"{home / 'config.json'}: a value of another kind ({error})") from error
     network = ddpm.network(arguments, state, where=str(home))
-    return Model(network, terms=TERMS).after("import", format="diffusers", file=folder.resolve().name)
+    return Model(network, terms=terms).after("import", format="diffusers", file=folder.resolve().name)
 
 
 def _arguments(config: Mapping[str, Any], state: Mapping[str, Tensor], home: Path) -> dict[str, Any]:
@@ -154,21 +153,24 @@ def _checked(config: dict[str, Any], file: Path) -> dict[str, Any]:
     return config
 
 
-def _state(home: Path) -> dict[str, Tensor]:
-    """The tensors, under today's names and in their shapes."""
+def _state(home: Path) -> tuple[dict[str, Tensor], str]:
+    """The tensors, under today's names and in their shapes, and the licence note if an export of ours left one."""
     file = next((home / name for name in WEIGHTS if (home / name).is_file()), None)
     if file is None:
         raise CheckpointError(f"{home}: no weights; expected {' or '.join(WEIGHTS)} (in one piece)")
-    if file.suffix == ".bin":
-        content = torch_file.read(file)
-    else:
-        try:
-            content = safetensors.torch.load_file(file)
-        except (safetensors.SafetensorError, OSError) as error:
-            raise CheckpointError(f"{file}: unreadable ({' '.join(str(error).split())})") from error
+    content, terms = (torch_file.read(file), TERMS) if file.suffix == ".bin" else _safetensors(file)
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
         raise CheckpointError(f"{file}: not a state dict")
-    return {_new_name(str(name)): _in_shape(str(name), value) for name, value in content.items()}
+    return {_new_name(str(name)): _in_shape(str(name), value) for name, value in content.items()}, terms
+
+
+def _safetensors(file: Path) -> tuple[dict[str, Tensor], str]:
+    try:
+        with safetensors.safe_open(file, framework="pt") as opened:
+            terms = (opened.metadata() or {}).get("terms", TERMS)
+            return {name: opened.get_tensor(name) for name in opened.keys()}, terms  # noqa: SIM118 - not a mapping
+    except (safetensors.SafetensorError, OSError) as error:
+        raise CheckpointError(f"{file}: unreadable ({' '.join(str(error).split())})") from error
 
 
 def _new_name(name: str) -> str:
