@@ -17,7 +17,10 @@ def active() -> bool:
 
 def rank() -> int:
     """Number of this process, known even before the process group exists."""
-    return dist.get_rank() if active() else int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")))
+    if active():
+        return dist.get_rank()
+    # torchrun, then Lightning's own children, then srun
+    return int(next((os.environ[name] for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID") if name in os.environ), 0))
 
 
 def world_size() -> int:
