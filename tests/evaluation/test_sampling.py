@@ -1,9 +1,11 @@
 import pytest
 import torch
 
-from limbeck import sample
+from limbeck import Model, sample
+from limbeck.architectures.ddpm import UNet
 from limbeck.errors import UserError
 from limbeck.evaluation.sampling import drawn_latents, eight_bits, from_eight_bits
+from limbeck.functional.diffusion import ddim, time_grid
 
 from .conftest import tiny_model
 
@@ -68,3 +70,39 @@ def test_eight_bits_by_hand():
     assert eight_bits(image).tolist() == [0, 0, 128, 128, 255, 255]
     every = torch.arange(256, dtype=torch.uint8)
     assert torch.equal(eight_bits(from_eight_bits(every)), every)
+
+
+@pytest.fixture
+def diffusion():
+    network = UNet(resolution=8, level_widths=[8, 8], blocks_per_level=1, norm_groups=2, num_train_steps=50)
+    return Model(network.eval())
+
+
+def test_images_of_a_denoiser(diffusion):
+    network = diffusion.generator
+    noise = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(2))
+    for grid in ("uniform", "quadratic"):
+        expected = ddim(network, noise, time_grid(5, grid, 50), network.alpha_bar()).clamp(-1, 1)
+        images = sample(diffusion, 3, seed=2, steps=5, grid=grid)
+        assert torch.equal(images, expected)
+        assert not images.requires_grad
+    before = torch.get_rng_state()
+    noisy = sample(diffusion, 3, seed=2, steps=5, eta=1.0)
+    assert torch.equal(noisy, sample(diffusion, 3, seed=2, steps=5, eta=1.0))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not torch.allclose(noisy, sample(diffusion, 3, seed=2, steps=5))
+    parts = sample(diffusion, 3, seed=2, steps=5, grid="quadratic", batch_size=2)
+    torch.testing.assert_close(parts, images, rtol=0, atol=1e-4)
+
+
+def test_settings_of_the_other_family_are_ignored(model, diffusion):
+    assert torch.equal(sample(model, 2, steps=3), sample(model, 2))
+    assert torch.equal(sample(diffusion, 2, steps=3, truncation=0.5, noise="none"), sample(diffusion, 2, steps=3))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"), [({"steps": 51}, "steps=51: must be from 1 to 50"), ({"grid": "cubic"}, "kind='cubic'")]
+)
+def test_wrong_arguments_of_a_denoiser(diffusion, arguments, message):
+    with pytest.raises(UserError, match=message):
+        sample(diffusion, 1, **arguments)

@@ -1,6 +1,7 @@
 """Images of a model from a seed: the same latents in the same order on every machine and number of processes."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from limbeck.seeds import batch_seed, seeded
 
 @dataclass(frozen=True)
 class Latents:
-    """What a generator draws images from: latent [n, z_dim] and, if it has classes, label [n]; on the CPU."""
+    """What images are drawn from: latent [n, *latent_shape] and, if there are classes, label [n]; on the CPU."""
 
     latent: Tensor
     label: Tensor | None
@@ -31,23 +32,22 @@ def drawn_latents(generator: Network, num_images: int, seed: int) -> Latents:
     if num_images < 1:
         raise UserError(f"num_images={num_images}: must be at least 1")
     source = torch.Generator().manual_seed(seed)
-    latent = torch.randn(num_images, generator.z_dim, generator=source)
+    latent = torch.randn(num_images, *generator.latent_shape, generator=source)
     classes = generator.num_classes
     label = torch.randint(classes, (num_images,), generator=source) if classes else None
     return Latents(latent, label)
 
 
-def drawn_images(
-    generator: Network, latents: Latents, *, noise: str = "const", truncation: float = 1.0, seed: int = 0
-) -> Tensor:
+def drawn_images(generator: Network, latents: Latents, *, seed: int = 0, **how: Any) -> Tensor:
     """One batch of images [n, c, h, w] in float32, clamped to [-1, 1], on the generator's device.
 
-    seed: of injected noise (`noise="random"`); the surrounding random state is left as it was.
+    seed: of noise drawn on the way (`noise="random"`, `eta` above 0); the surrounding random state is left as it was.
+    how: settings of `sample`; those of other families than the generator's are ignored.
     """
     device = next(generator.parameters()).device
     label = None if latents.label is None else latents.label.to(device)
     with torch.no_grad(), torch.autocast(device.type, enabled=False), seeded(seed, device):
-        image = generator(latents.latent.to(device), noise=noise, truncation=truncation, label=label)
+        image = generator.draw(latents.latent.to(device), label, **how)
     return image.float().clamp(-1, 1)
 
 
@@ -59,26 +59,26 @@ def sample(
     noise: str = "const",
     truncation: float = 1.0,
     label: Tensor | None = None,
+    steps: int = 100,
+    grid: str = "uniform",
+    eta: float = 0.0,
     batch_size: int = 32,
 ) -> Tensor:
     """Draw `n` images [n, c, h, w] in [-1, 1] from a model, on its device.
 
-    noise: "const" (stored noise), "random" (repeats exactly for the same seed and batch size) or "none".
-    truncation: psi; 1 leaves styles as they are. label: class indices [n]; None draws them uniformly.
+    Of a generator: noise is "const" (stored noise), "random" or "none"; truncation is psi, 1 leaves styles as they are.
+    Of a denoiser: DDIM in so many `steps` on a "uniform" or "quadratic" `grid` of time; `eta` 0 is deterministic.
+    label: class indices [n]; None draws them uniformly. What is drawn on the way repeats exactly for the same seed and
+    batch size.
 
     Raises: UserError if an argument is not among the allowed ones.
     """
     latents = drawn_latents(model.generator, n, seed)
     if label is not None:
         latents = Latents(latents.latent, label)
+    how = {"noise": noise, "truncation": truncation, "steps": steps, "grid": grid, "eta": eta}
     batches = [
-        drawn_images(
-            model.generator,
-            latents.part(start, start + batch_size),
-            noise=noise,
-            truncation=truncation,
-            seed=batch_seed(seed, start),
-        )
+        drawn_images(model.generator, latents.part(start, start + batch_size), seed=batch_seed(seed, start), **how)
         for start in range(0, n, batch_size)
     ]
     return torch.cat(batches)

@@ -68,10 +68,12 @@ def compared(
         return {"model" if teacher is None else "student": judged}
     else:
         compared_with = load(str(reference))
-    shapes = [(m.generator.num_channels, m.generator.resolution, m.generator.z_dim) for m in (compared_with, judged)]
+    shapes = [
+        (m.generator.num_channels, m.generator.resolution, *m.generator.latent_shape) for m in (compared_with, judged)
+    ]
     if shapes[0] != shapes[1]:
         raise UserError(
-            f"reference={reference}: channels, resolution, latent size are {shapes[0]}, those of the model {shapes[1]}"
+            f"reference={reference}: channels, resolution, latent shape are {shapes[0]}, those of the model {shapes[1]}"
         )
     return {"teacher": compared_with, "student": judged}
 
