@@ -55,7 +55,7 @@ def adversarial() -> tuple[dict, dict]:
 def train(pair):
     """Train for some steps; returns the module. Further arguments are GanDistillation's."""
 
-    def run(judges, *, steps=2, generator_terms=None, discriminator_terms=None, seed=0, watch=None, **settings):
+    def run(judges, *, steps=2, generator_terms=None, discriminator_terms=None, discriminator_lr=1e-3, **settings):
         ours, theirs = adversarial()
         settings = {"noise": "const", "mixing_probability": 0.0, "log_every_kimg": 1.0, **settings}
         module = GanDistillation(
@@ -64,7 +64,7 @@ def train(pair):
             generator_terms={**ours, **(generator_terms or {})},
             discriminator_terms={**theirs, **(discriminator_terms or {})},
             generator_optimizer=lambda p: torch.optim.Adam(p, lr=1e-3, betas=(0.0, 0.99)),
-            discriminator_optimizer=lambda p: torch.optim.Adam(p, lr=1e-3, betas=(0.0, 0.99)),
+            discriminator_optimizer=lambda p: torch.optim.Adam(p, lr=discriminator_lr, betas=(0.0, 0.99)),
             kimg=steps * BATCH / 1000,
             batch_size=BATCH,
             **settings,
@@ -81,9 +81,8 @@ def train(pair):
                 enable_checkpointing=False,
                 enable_progress_bar=False,
                 enable_model_summary=False,
-                callbacks=[watch] if watch else [],
             )
-            torch.manual_seed(seed)
+            torch.manual_seed(0)
             trainer.fit(module, DataLoader(Pixels(steps), batch_size=BATCH))
         return module
 

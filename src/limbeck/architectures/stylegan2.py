@@ -555,9 +555,12 @@ class Discriminator(Network):
         self.b4 = Epilogue(widths[-1], num_out=embedded or 1, group_size=group_size)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def forward(self, image: Tensor, label: Tensor | None = None) -> Tensor:
+    def forward(
+        self, image: Tensor, label: Tensor | None = None, *, masks: Mapping[int, Tensor] | None = None
+    ) -> Tensor:
+        """masks: factors [c] of block outputs by their size, see `_outputs`."""
         x = image
-        for _, x in self._outputs(image):  # noqa: B007 - the last one is read
+        for _, x in self._outputs(image, masks):  # noqa: B007 - the last one is read
             pass
         with torch.autocast(x.device.type, enabled=False):
             x = self.b4(x.float(), self.clamp)
@@ -566,18 +569,20 @@ class Discriminator(Network):
                 x = (x * embedding).sum(dim=1, keepdim=True) / math.sqrt(embedding.shape[1])
         return x.squeeze(1)
 
-    def features(self, image: Tensor, resolutions: Sequence[int]) -> dict[int, Tensor]:
+    def features(
+        self, image: Tensor, resolutions: Sequence[int], *, masks: Mapping[int, Tensor] | None = None
+    ) -> dict[int, Tensor]:
         """Outputs [n, c, r, r] of the blocks that end at these sizes; what follows the last of them is not run."""
         found = {}
-        for r, x in self._outputs(image):
+        for r, x in self._outputs(image, masks):
             if r in resolutions:
                 found[r] = x
             if r <= min(resolutions):
                 break
         return found
 
-    def _outputs(self, image: Tensor) -> Iterator[tuple[int, Tensor]]:
-        """(size, output) of each residual block, from the image downwards."""
+    def _outputs(self, image: Tensor, masks: Mapping[int, Tensor] | None = None) -> Iterator[tuple[int, Tensor]]:
+        """(size, output) of each residual block, from the image downwards; each channel times its mask, if given."""
         expected = (self.num_channels, self.resolution, self.resolution)
         if tuple(image.shape[1:]) != expected:
             raise UserError(f"image: shape {tuple(image.shape)}, expected (n, *{expected})")
@@ -585,6 +590,8 @@ class Discriminator(Network):
         x = image.to(dtype).contiguous(memory_format=torch.channels_last)
         for r in self.resolutions[:-1]:
             x = self.get_submodule(f"b{r}")(x, self.clamp)
+            if masks is not None:
+                x = x * masks[r // 2].to(x.dtype)[:, None, None]
             yield r // 2, x
 
     @property

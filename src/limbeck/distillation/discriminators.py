@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from torch import nn
 
 from limbeck.architectures.base import Network
+from limbeck.architectures.gated import GatedDiscriminator
+from limbeck.architectures.stylegan2 import Discriminator
 from limbeck.errors import UserError
 from limbeck.frozen import Frozen
 from limbeck.model import Model, Pair
@@ -48,6 +50,16 @@ class Both(Judges):
 
     def __call__(self, pair: Pair) -> dict[str, nn.Module]:
         return {**Fresh()(pair), **FromTeacher(frozen=self.frozen)(pair)}
+
+
+class Gated(Judges):
+    """A fresh discriminator whose channels `distillation.gates` switches on and off (GCC)."""
+
+    def __call__(self, pair: Pair) -> dict[str, nn.Module]:
+        teacher = _discriminator(pair.teacher)
+        if not isinstance(teacher, Discriminator):
+            raise UserError(f"discriminator=gated: gates a StyleGAN2 discriminator, not a {type(teacher).__name__}")
+        return {"gated": GatedDiscriminator(**teacher.arguments)}
 
 
 def _discriminator(teacher: Model) -> Network:

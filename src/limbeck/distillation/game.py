@@ -27,6 +27,10 @@ class Loop(Protocol):
     images_seen: Tensor
 
     @property
+    def total_images(self) -> int:
+        """Length of the run in images."""
+
+    @property
     def step_index(self) -> int:
         """Number of this step, from 0."""
 
@@ -88,18 +92,18 @@ class Game:
         """The turns that are due at this step of the loop. real: [n, c, h, w] in [-1, 1] with `label` [n]."""
         generator, *discriminators = optimizers
         seen = int(loop.images_seen)
-        self._let_train(judges=False)
+        self.let_train(judges=False)
         for every, terms in cadences(self.generator_terms).items():
             if loop.step_index % every == 0:
                 steps = self.generator_steps(terms, label, real, images_seen=seen)
                 loop.optimize([generator], self.names[0], terms, steps, self.observe if every == 1 else None)
                 steps.clear()  # siblings hold one another, and with them their images
-        self._let_train(student=False)
+        self.let_train(student=False)
         for every, terms in cadences(self.discriminator_terms).items():
             if discriminators and loop.step_index % every == 0:
                 rounds = list(self.discriminator_steps(terms, real, label, images_seen=seen))
                 loop.optimize(discriminators, self.names[1], terms, rounds, self.observe if every == 1 else None)
-        self._let_train()
+        self.let_train()
 
     def generator_steps(
         self, terms: Mapping[str, Weighted], label: Tensor, real: Tensor | None = None, *, images_seen: int = 0
@@ -150,7 +154,8 @@ class Game:
         crossover = torch.where(mixes, crossover, student.synthesis.num_styles)
         return Draw(latents, crossover, label if student.num_classes else None, self.sampling.noise)
 
-    def _let_train(self, *, student: bool = True, judges: bool = True) -> None:
+    def let_train(self, *, student: bool = True, judges: bool = True) -> None:
+        """Whether gradients reach the generator, and the judges that are not frozen."""
         set_trainable(self.players.student, student)
         for judge in self.trained.values():
             set_trainable(judge, judges)

@@ -80,12 +80,15 @@ class GanDistillation(pl.LightningModule):
         if companions:
             self.pair = replace(pair, teacher=replace(self.pair.teacher, discriminator=copy.deepcopy(judge)))
         self.teacher = Frozen(self.pair.teacher.generator, half=self.frozen_half) if use_teacher else None
+        terms = [weighted.term for weighted in [*generator_terms.values(), *discriminator_terms.values()]]
+        read = bool(companions) or any(term.reads_teacher_judge for term in terms)
+        self.teacher_judge = Frozen(_teacher_judge(self.pair), half=self.frozen_half) if read else None
         self.judges = nn.ModuleDict(judges)
         for some in judges.values():
             if not isinstance(some, Frozen):
                 some.train().requires_grad_(True)
         self.game = Game(
-            Players(self.student, self.teacher, dict(judges)),
+            Players(self.student, self.teacher, dict(judges), self.teacher_judge),
             dict(generator_terms),
             dict(discriminator_terms),
             Sampling(int(micro_batch_size or batch_size), mixing_probability, noise),
@@ -222,3 +225,9 @@ class GanDistillation(pl.LightningModule):
                 logger.log_metrics(values, step=now)
         if now >= self.total_images:
             self.trainer.should_stop = True
+
+
+def _teacher_judge(pair: Pair) -> nn.Module:
+    if pair.teacher.discriminator is None:
+        raise UserError("distillation: the teacher's discriminator is read, but its file holds none")
+    return pair.teacher.discriminator

@@ -5,6 +5,7 @@ Source: Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perc
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -58,6 +59,9 @@ class Lpips(Term):
                 f"loss/generator/lpips: trunk weights not found: {self.trunk_path}; put torchvision's "
                 f"{TRUNKS[self.net]} there or name it with loss.generator.lpips.term.trunk_path=FILE"
             )
+
+    def describe(self) -> dict[str, Any]:
+        return self.mask.network.describe()
 
     def prepare(self, pair: Pair, *, half: bool) -> None:
         self.check()

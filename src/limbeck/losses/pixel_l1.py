@@ -4,6 +4,8 @@ Source: Liu et al., "Content-Aware GAN Compression", 2021, released code: both i
 mask of the teacher's image, and the mean is over all pixels, not over the mask's area.
 """
 
+from typing import Any
+
 from jaxtyping import Float
 from torch import Tensor
 
@@ -29,6 +31,9 @@ class PixelL1(Term):
 
     def check(self) -> None:
         self.mask.network.check()
+
+    def describe(self) -> dict[str, Any]:
+        return self.mask.network.describe()
 
     def prepare(self, pair: Pair, *, half: bool) -> None:
         self.mask.network.load()

@@ -27,11 +27,14 @@ class Players:
 
     discriminators: by name ("fresh", "teacher"); those that are trained have an optimizer each, the others are
         `Frozen`. In the discriminators' step only trained ones are listed.
+    teacher_judge: the teacher's own discriminator, which judges nobody, for terms that read its maps
+        (`Term.reads_teacher_judge`); else None.
     """
 
     student: Network
     teacher: Frozen | None
     discriminators: Mapping[str, nn.Module]
+    teacher_judge: Frozen | None = None
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,11 @@ class Term(nn.Module, ABC):
     """A loss term. Constructors only store; buffers (running means) travel in the checkpoint.
 
     feature_resolutions: generator blocks whose outputs the term reads from the step.
+    reads_teacher_judge: whether it looks into the teacher's discriminator (`step.players.teacher_judge`).
     """
 
     feature_resolutions: tuple[int, ...] = ()
+    reads_teacher_judge: bool = False
 
     def check(self) -> None:
         """Refuse what cannot work, without reading any weights, before the first stage of a run.
