@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from limbeck.architectures.stylegan2 import Generator
-from limbeck.profiling import latency, peak_memory_mib, profile, size_mib
+from limbeck.profiling import latencies, latency, peak_memory_mib, profile, size_mib
 
 
 def small_generator():
@@ -48,3 +48,11 @@ def test_peak_memory_never_falls():
     after = peak_memory_mib()
     assert before > 10
     assert after >= max(before, block.numel() * 4 / 2**20)
+
+
+def test_networks_are_timed_in_turn(monkeypatch):
+    # Three rounds of two networks: a pause of a second falls on the second round of both.
+    ticks = iter([0.0, 0.001, 0.0, 0.003, 0.0, 1.001, 0.0, 1.003, 0.0, 0.001, 0.0, 0.003])
+    monkeypatch.setattr("time.perf_counter", lambda: next(ticks))
+    first, second = latencies([small_generator(), small_generator()], repeats=3, warmup=0)
+    assert (first.latency_ms, second.latency_ms) == (pytest.approx(1.0), pytest.approx(3.0))

@@ -16,7 +16,7 @@ from limbeck.evaluation.versions import versions
 from limbeck.files import written_aside
 from limbeck.images import image_grid
 from limbeck.model import Model
-from limbeck.profiling import latency, profile, size_mib
+from limbeck.profiling import latencies, profile, size_mib
 
 
 @dataclass(frozen=True)
@@ -42,17 +42,20 @@ class Judgement:
     ) -> Report:
         """One row per stage that changed the model; the first stage is the one compared with."""
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        rows = []
-        for name, model in distinct(stages).items():
-            rows.append(self._row(name, model, stages, data, folder, device))
+        models, rows = distinct(stages), []
+        timings = latencies([model.generator.to(device).eval() for model in models.values()])
+        for (name, model), timing in zip(models.items(), timings, strict=True):
+            rows.append(self._row(name, model, timing.latency_ms, stages, data, folder, device))
             tell(f"{name}: " + ", ".join(f"{key} {value:.4g}" for key, value in rows[-1].metrics.items()))
         protocol = self.protocol.describe(data)
         return Report(rows=rows, protocol=protocol, config=dict(config), versions=versions(), title=title)
 
-    def _row(self, name: str, model: Model, stages: Mapping[str, Model], data, folder: Path, device) -> Row:
+    def _row(
+        self, name: str, model: Model, latency_ms: float, stages: Mapping[str, Model], data, folder: Path, device
+    ) -> Row:
         reference_name, reference = next(iter(stages.items()))
         generator = model.generator.to(device).eval()
-        cost, timing = profile(generator), latency(generator)
+        cost = profile(generator)
         metrics = self.protocol(model, data=data, teacher=None if name == reference_name else reference, device=device)
         picture = folder / "samples" / f"{name}.png"
         if parallel.rank() == 0:
@@ -64,7 +67,7 @@ class Judgement:
             num_parameters=cost.num_parameters,
             macs=cost.macs,
             size_mib=size_mib(generator),
-            latency_ms=timing.latency_ms,
+            latency_ms=latency_ms,
             metrics=metrics,
             grid=picture,
             history=model.history,

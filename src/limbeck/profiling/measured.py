@@ -4,6 +4,7 @@ import resource
 import statistics
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,20 +24,28 @@ class Latency:
     device: str
 
 
-@torch.no_grad()
 def latency(network: Network, *, num_images: int = 1, repeats: int = 10, warmup: int = 2) -> Latency:
     """Time forward passes of `num_images` images on the network's own device."""
-    inputs = network.example_inputs(num_images)
-    device = next(network.parameters()).device
-    seconds = []
+    return latencies([network], num_images=num_images, repeats=repeats, warmup=warmup)[0]
+
+
+@torch.no_grad()
+def latencies(networks: Sequence[Network], *, num_images: int = 1, repeats: int = 10, warmup: int = 2) -> list[Latency]:
+    """Time several networks in turn, so that whatever else the machine does meanwhile meets all of them alike."""
+    seconds: list[list[float]] = [[] for _ in networks]
+    devices = [next(network.parameters()).device for network in networks]
+    inputs = [network.example_inputs(num_images) for network in networks]
     for _ in range(warmup + repeats):
-        start = time.perf_counter()
-        network(**inputs)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        seconds.append(time.perf_counter() - start)
-    median_ms = statistics.median(seconds[warmup:]) * 1e3
-    return Latency(median_ms, num_images, repeats, torch.get_num_threads(), str(device))
+        for index, network in enumerate(networks):
+            start = time.perf_counter()
+            network(**inputs[index])
+            if devices[index].type == "cuda":
+                torch.cuda.synchronize(devices[index])
+            seconds[index].append(time.perf_counter() - start)
+    return [
+        Latency(statistics.median(found[warmup:]) * 1e3, num_images, repeats, torch.get_num_threads(), str(device))
+        for found, device in zip(seconds, devices, strict=True)
+    ]
 
 
 def peak_memory_mib(device: torch.device | str = "cpu") -> float:
