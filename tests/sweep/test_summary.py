@@ -9,12 +9,14 @@ from PIL import Image
 
 from limbeck.errors import UserError
 from limbeck.evaluation.report import Report, Row
-from limbeck.sweep import SweepSummary, main, read_runs, summary_table, varied_keys, write_summary
+from limbeck.sweep.runs import cells, read_runs, varied_keys
+from limbeck.sweep.summary import SweepSummary, main, summary_table, write_summary
 
 
-def make_run(folder, initializer, ratio, kid=None):
+def make_run(folder, initializer, ratio, kid=None, seed=0, **more):
     config = {
-        "seed": 0,
+        "seed": seed,
+        **more,
         "run_name": folder.name,
         "pruning": {"_target_": "limbeck.pruning.pruner.Pruner", "ratio": ratio},
         "initializer": {"_target_": f"limbeck.initializers.{initializer}.{initializer.title()}"},
@@ -47,16 +49,17 @@ def test_columns_are_the_settings_that_differ(sweep):
 
 def test_table_by_hand(sweep):
     header, lines = summary_table(read_runs(sweep))
-    assert header == ["initializer, pruning.ratio", "parameters", "MACs", "latency ms", "recall", "kid_lite0"]
+    assert header == ["initializer, pruning.ratio", "seeds", "parameters", "MACs", "latency ms", "recall", "kid_lite0"]
     assert lines[1] == [
         "Keep, 0.75",
+        "1",
         "250 \u00d7 4.00",
         "1 M \u00d7 4.00",
         "2 \u00d7 4.00",
         "0 \u2192 0.5",
         "0.5 \u2192 0.04",
     ]
-    assert lines[3] == ["Svs, 0.75", "unfinished", "", "", "", ""]
+    assert lines[3] == ["Svs, 0.75", "unfinished", "", "", "", "", ""]
     assert len(lines) == 4
 
 
@@ -83,7 +86,7 @@ def test_files_hold_every_model_unrounded_and_a_plot(sweep):
 
 def test_sweep_without_a_finished_run_has_a_table_only(tmp_path):
     make_run(tmp_path / "a", "keep", 0.5)
-    assert write_summary(read_runs(tmp_path), tmp_path).endswith("| a | unfinished |  |  |")
+    assert write_summary(read_runs(tmp_path), tmp_path).endswith("| a | unfinished |  |  |  |")
     assert not (tmp_path / "sweep.png").exists()
 
 
@@ -110,3 +113,27 @@ def test_command(sweep, tmp_path_factory, monkeypatch, capsys):
         main()
     assert refused.value.code == 2
     assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_seeds_are_gathered_with_their_spread(tmp_path):
+    for seed, kid in enumerate((0.01, 0.02, 0.03)):
+        make_run(tmp_path / f"keep{seed}", "keep", 0.5, kid, seed=seed)
+        make_run(tmp_path / f"svs{seed}", "svs", 0.5, kid / 10 if seed < 2 else None, seed=seed)
+    runs = read_runs(tmp_path)
+    assert [(cell.label, len(cell.runs)) for cell in cells(runs)] == [("Keep", 3), ("Svs", 3)]
+    header, lines = summary_table(runs)
+    assert header[0] == "initializer"
+    assert lines[0][1] == "3"
+    assert lines[0][-1] == "0.5 \u00b1 0 \u2192 0.02 \u00b1 0.01"
+    assert lines[1][1] == "2 of 3"
+    assert lines[1][-1] == "0.5 \u00b1 0 \u2192 0.0015 \u00b1 0.0007"
+    write_summary(runs, tmp_path)
+    assert (tmp_path / "sweep.png").is_file()
+
+
+def test_settings_that_follow_from_others_are_not_named(tmp_path):
+    make_run(tmp_path / "a", "keep", 0.5, 0.1, alpha="5", depth="1")
+    make_run(tmp_path / "b", "svs", 0.5, 0.1, alpha="", depth="1")
+    make_run(tmp_path / "c", "random", 0.5, 0.1, alpha="", depth="1")
+    make_run(tmp_path / "d", "random", 0.5, 0.1, alpha="", depth="2")
+    assert varied_keys(read_runs(tmp_path)) == ["initializer._target_", "depth"]

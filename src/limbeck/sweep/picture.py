@@ -1,0 +1,63 @@
+"""A sweep as a picture: the main metric over multiply-accumulates, or side by side where all cost the same."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from limbeck.sweep.runs import Cell, Run, cells, setting, varied_keys
+
+PRUNED, STUDENT = "#b0b7c3", "#2a6f97"
+
+
+def save_picture(runs: Sequence[Run], metric: str, path: Path) -> None:
+    """Write a PNG. Every seed is a dot."""
+    found = [cell for cell in cells(runs) if cell.found("student", metric)]
+    costs = {row.macs for cell in found if (row := cell.first("student"))}
+    figure = Figure(figsize=(7.5, 4.5 if len(costs) > 1 else 1.6 + 0.32 * len(found)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    teachers = [value for cell in found for value in cell.found("teacher", metric)]
+    if len(costs) > 1:
+        _over_cost(axes, runs, found, metric)
+    else:
+        _side_by_side(axes, found, metric)
+        if teachers:
+            axes.axvline(mean(teachers), color="black", linestyle=":", linewidth=1, label="teacher")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    figure.savefig(path, dpi=150, format="png")
+
+
+def _over_cost(axes, runs: Sequence[Run], found: Sequence[Cell], metric: str) -> None:
+    """One line per combination of settings other than the ratio, through the means; the teacher as a star."""
+    varied = [key for key in varied_keys(runs) if not key.endswith("ratio")]
+    lines: dict[str, list[tuple[int, list[float]]]] = {}
+    for cell in found:
+        label = ", ".join(setting(cell.runs[0], key) for key in varied) or "student"
+        student = cell.first("student")
+        assert student is not None
+        lines.setdefault(label, []).append((student.macs, cell.found("student", metric)))
+    for label, points in lines.items():
+        points.sort()
+        (line,) = axes.plot([macs for macs, _ in points], [mean(values) for _, values in points], "-", label=label)
+        for macs, values in points:
+            axes.plot([macs] * len(values), values, "o", color=line.get_color(), markersize=4)
+    teachers = {(row.macs, cell.found("teacher", metric)[0]) for cell in found if (row := cell.first("teacher"))}
+    if teachers:
+        axes.plot(*zip(*sorted(teachers), strict=True), "k*", markersize=12, linestyle="none", label="teacher")
+    axes.set(xscale="log", xlabel="multiply-accumulates of one image", ylabel=metric)
+
+
+def _side_by_side(axes, found: Sequence[Cell], metric: str) -> None:
+    """A row per cell: the student's dots with their mean, the network before distillation in grey."""
+    for place, cell in enumerate(reversed(found)):
+        before, after = (cell.found(row, metric) for row in ("pruned", "student"))
+        first = place == 0
+        axes.plot(before, [place] * len(before), "o", color=PRUNED, markersize=5, label="pruned" if first else None)
+        axes.plot(after, [place] * len(after), "o", color=STUDENT, markersize=5, label="student" if first else None)
+        axes.plot([mean(after)], [place], "|", color=STUDENT, markersize=16, markeredgewidth=2)
+    axes.set(xlabel=metric, xscale="log")
+    axes.set_yticks(range(len(found)), [cell.label for cell in reversed(found)], fontsize=8)

@@ -1,0 +1,119 @@
+"""The runs below a folder: read, compared setting by setting, gathered over seeds."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from limbeck.errors import UserError
+from limbeck.evaluation.figures import DASH
+from limbeck.evaluation.report import Row
+
+DERIVED = ("pipeline", "run_name")  # repeat other keys or follow from them
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder: its resolved configuration, flattened, and the rows of its report, if it is finished."""
+
+    name: str
+    config: Mapping[str, str]
+    rows: tuple[Row, ...] = ()
+
+    def row(self, name: str) -> Row | None:
+        return next((row for row in self.rows if row.name == name), None)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Runs that differ in nothing but seeds."""
+
+    label: str
+    runs: tuple[Run, ...]
+
+    def found(self, row: str, metric: str) -> list[float]:
+        """The metric of that row in every finished run that has it."""
+        rows = [run.row(row) for run in self.runs]
+        return [r.metrics[metric] for r in rows if r is not None and metric in r.metrics]
+
+    def first(self, row: str) -> Row | None:
+        """The row of the first finished run."""
+        return next((r for run in self.runs if (r := run.row(row)) is not None), None)
+
+
+def read_runs(folder: Path) -> list[Run]:
+    """Every run below `folder`, in the order of names. Raises: UserError naming a report that cannot be read."""
+    return [_read(path.parent, folder) for path in sorted(folder.rglob("config.yaml"))]
+
+
+def cells(runs: Sequence[Run]) -> list[Cell]:
+    """Runs gathered over seeds, in the order of their first runs."""
+    varied, found = varied_keys(runs), {}
+    for run in runs:
+        label = ", ".join(setting(run, key) for key in varied) or (run.name if len(runs) == 1 else "run")
+        found.setdefault(label, []).append(run)
+    return [Cell(label, tuple(members)) for label, members in found.items()]
+
+
+def varied_keys(runs: Sequence[Run]) -> list[str]:
+    """Configuration keys, seeds apart, in which the runs differ; none whose value follows from others named."""
+    keys = dict.fromkeys(key for run in runs for key in run.config if not _apart(key))
+    named: list[str] = []
+    for key in sorted(keys, key=lambda key: (not key.endswith("._target_"), key.count("."))):
+        known: dict[tuple[str, ...], str] = {}
+        for run in runs:
+            place = tuple(run.config.get(other, "") for other in named)
+            if known.setdefault(place, run.config.get(key, "")) != run.config.get(key, ""):
+                named.append(key)
+                break
+    return named
+
+
+def setting(run: Run, key: str) -> str:
+    """A value as the table shows it: of a class its name alone."""
+    value = run.config.get(key, DASH)
+    return value.rpartition(".")[2] if key.endswith("_target_") else value
+
+
+def title(key: str) -> str:
+    """`initializer._target_` is the choice of the group `initializer`."""
+    return key.removesuffix("._target_")
+
+
+def _apart(key: str) -> bool:
+    parts = key.split(".")
+    return parts[0] in DERIVED or parts[-1] == "seed"
+
+
+def _read(folder: Path, base: Path) -> Run:
+    name = folder.relative_to(base).as_posix()
+    try:
+        config = _flat(OmegaConf.to_container(OmegaConf.load(folder / "config.yaml")))
+        if not (folder / "report.json").is_file():
+            return Run(name, config)
+        rows = json.loads((folder / "report.json").read_text())["rows"]
+        return Run(name, config, tuple(_row(row) for row in rows))
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise UserError(f"{folder}: unreadable report ({' '.join(str(error).split())[:120]})") from error
+
+
+def _row(facts: Mapping[str, Any]) -> Row:
+    metrics = {name: float("nan") if value is None else value for name, value in facts["metrics"].items()}
+    latency = facts["latency_ms"]
+    return Row(
+        name=facts["name"],
+        num_parameters=facts["num_parameters"],
+        macs=facts["macs"],
+        size_mib=facts["size_mib"],
+        latency_ms=float("nan") if latency is None else latency,
+        metrics=metrics,
+    )
+
+
+def _flat(node: Any, prefix: str = "") -> dict[str, str]:
+    if isinstance(node, Mapping):
+        return {k: v for key, item in node.items() for k, v in _flat(item, f"{prefix}{key}.").items()}
+    return {prefix.rstrip("."): str(node)}
