@@ -29,7 +29,7 @@ def test_a_named_file_wins(tmp_path):
     path.write_bytes(b"x")
     assert weights_file("n", path, Origin(repository="timm/x", files=("a",)), download=False) == path
     with pytest.raises(
-        UserError, match=r"embedding n: path=.*absent.pth: no such file; get them with: hf download"
+        UserError, match=r"embedding n: source.path=.*absent.pth: no such file; get them with: hf download"
     ) as e:
         weights_file("n", tmp_path / "absent.pth", Origin(repository="timm/x", files=("a",)), download=True)
     one_line(e)
@@ -40,8 +40,8 @@ def test_missing_weights_are_one_line_that_says_how_to_get_them():
         weights_file("timm:x", None, Origin(repository="timm/x", files=("model.safetensors", "b.bin")), download=False)
     message = one_line(error)
     assert "hf download timm/x model.safetensors" in message
-    assert "path=FILE" in message
-    assert "download=true" in message
+    assert "source.path=FILE" in message
+    assert "source.download=true" in message
 
 
 def test_the_cache_of_hugging_face_is_looked_at_without_network(tmp_path):

@@ -82,21 +82,23 @@ def weights_file(name: str, path: str | Path | None, origin: Origin, *, download
     """
     if path is not None:
         if not Path(path).is_file():
-            raise UserError(f"embedding {name}: path={path}: no such file; {origin.words()}")
+            raise UserError(f"embedding {name}: source.path={path}: no such file; {origin.words()}")
         return Path(path)
     found = origin.on_this_machine()
     if found is not None:
         return found
     if not download:
         raise UserError(
-            f"embedding {name}: its weights are not on this machine; {origin.words()}, or name a file with the "
-            "embedding's path=FILE, or allow the download with download=true"
+            f"embedding {name}: its weights are not on this machine; {origin.words()}, or name a file with its "
+            "source.path=FILE, or allow the download with its source.download=true"
         )
     try:
         return origin.fetched()
     except Exception as error:  # a network fails in many ways
         reason = _one_line(error)
-        raise UserError(f"embedding {name}: the download failed ({reason}); {origin.words()}, path=FILE") from error
+        raise UserError(
+            f"embedding {name}: the download failed ({reason}); {origin.words()}, and name the file with its source.path=FILE"
+        ) from error
 
 
 def stored_tensors(name: str, path: Path) -> dict[str, Tensor]:

@@ -34,7 +34,11 @@ class WeightedEmbeddings:
                 raise UserError(f"{self.where}.weights.{name}={weight!r}: must be a number, at least 0")
         if not self.chosen():
             raise UserError(f"{self.where}.weights: no embedding has a weight above 0")
-        self.describe()
+        for name in self.chosen():
+            try:
+                self.embeddings[name].describe()
+            except UserError as error:
+                raise UserError(f"{self.where}.embeddings.{name}: {error}") from error
 
     def chosen(self) -> dict[str, float]:
         """Weights above 0 by name."""
