@@ -97,7 +97,8 @@ def weights_file(name: str, path: str | Path | None, origin: Origin, *, download
     except Exception as error:  # a network fails in many ways
         reason = _one_line(error)
         raise UserError(
-            f"embedding {name}: the download failed ({reason}); {origin.words()}, and name the file with its source.path=FILE"
+            f"embedding {name}: the download failed ({reason}); {origin.words()}, and name the file with its "
+            "source.path=FILE"
         ) from error
 
 
