@@ -3,7 +3,8 @@ import torch
 
 from limbeck.architectures.stylegan2 import Discriminator, Generator
 from limbeck.frozen import Frozen
-from limbeck.losses.steps import DiscriminatorStep, Draw, GeneratorStep, Players
+from limbeck.losses.image_step import Players
+from limbeck.losses.steps import DiscriminatorStep, Draw, GeneratorStep
 
 
 def tiny_generator() -> Generator:

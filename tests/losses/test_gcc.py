@@ -8,7 +8,8 @@ from limbeck.architectures.stylegan2 import Discriminator, Generator
 from limbeck.errors import UserError
 from limbeck.frozen import Frozen
 from limbeck.losses.gcc import Collaborative, gram, root_mean_square
-from limbeck.losses.steps import GeneratorStep, Players
+from limbeck.losses.image_step import Players
+from limbeck.losses.steps import GeneratorStep
 from limbeck.model import Model, Pair
 
 

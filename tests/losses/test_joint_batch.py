@@ -20,7 +20,8 @@ from limbeck.embeddings.random_projection import RandomProjection
 from limbeck.frozen import Frozen
 from limbeck.losses.dime import Dime
 from limbeck.losses.mmd import Gaussian, Mmd
-from limbeck.losses.steps import Draw, GeneratorStep, Players
+from limbeck.losses.image_step import Players
+from limbeck.losses.steps import Draw, GeneratorStep
 from limbeck.model import Model, Pair
 
 if world > 1:

@@ -14,7 +14,8 @@ from torch.optim import Optimizer
 
 from limbeck.distillation.schedules import lazy_correction
 from limbeck.frozen import Frozen
-from limbeck.losses.steps import DiscriminatorStep, Draw, GeneratorStep, Players, Step
+from limbeck.losses.image_step import Players, Step
+from limbeck.losses.steps import DiscriminatorStep, Draw, GeneratorStep
 from limbeck.losses.weighted import Weighted, cadences
 
 MakeOptimizer = Callable[..., Optimizer]

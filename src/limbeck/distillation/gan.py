@@ -22,7 +22,8 @@ from limbeck.distillation.scalars import Scalars
 from limbeck.distillation.schedules import ema_decay, learning_rate_scale
 from limbeck.errors import UserError
 from limbeck.frozen import Frozen
-from limbeck.losses.steps import DiscriminatorStep, GeneratorStep, Players, Step
+from limbeck.losses.image_step import Players, Step
+from limbeck.losses.steps import DiscriminatorStep, GeneratorStep
 from limbeck.losses.weighted import Weighted
 from limbeck.model import Pair
 from limbeck.parallel import mean_over_processes

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from limbeck.distillation.companion import Companion
 from limbeck.distillation.game import Game, Loop, MakeOptimizer, set_trainable
-from limbeck.losses.steps import Players
+from limbeck.losses.image_step import Players
 from limbeck.losses.weighted import Weighted, checked_terms
 from limbeck.model import Pair
 

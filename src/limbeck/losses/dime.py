@@ -15,6 +15,7 @@ from limbeck.errors import UserError
 from limbeck.frozen import Frozen
 from limbeck.functional.moments import moment_distance, raw_moments
 from limbeck.losses.adversarial import sum_of
+from limbeck.losses.image_step import ImageStep
 from limbeck.losses.joint_batch import MICRO_BATCH, check_over, scaled_gradient, student_vectors, teacher_vectors
 from limbeck.losses.steps import GeneratorStep
 from limbeck.losses.teacher_statistics import Moments, Sample, teacher_moments
@@ -68,6 +69,14 @@ class Dime(Term):
             raise UserError(f"{self.chosen.where}.statistics={self.statistics!r}: must be {allowed}")
         Sample(self.num_images, self.batch_size, self.seed).check(self.chosen.where)
 
+    def check_fits(self, name: str, offered: type) -> None:
+        super().check_fits(name, offered)
+        if self.statistics == GLOBAL and not issubclass(offered, GeneratorStep):
+            raise UserError(
+                f"{self.chosen.where}.statistics={self.statistics!r}: needs a teacher that draws an image in one pass; "
+                f"for denoised images use {OF_BATCH!r}"
+            )
+
     def describe(self) -> dict[str, Any]:
         facts = {"statistics": self.statistics, "num_images": self.num_images, "seed": self.seed, "over": self.over}
         return {**facts, "embeddings": self.chosen.describe()}
@@ -75,21 +84,21 @@ class Dime(Term):
     def prepare(self, pair: Pair, *, half: bool) -> None:
         self.embeddings = self.chosen.frozen(half=half)
 
-    def forward(self, step: GeneratorStep) -> Tensor:
+    def forward(self, step: ImageStep) -> Tensor:
         return sum_of(weight * self._distance(step, name) for name, weight in self.chosen.chosen().items())
 
-    def _distance(self, step: GeneratorStep, name: str) -> Tensor:
+    def _distance(self, step: ImageStep, name: str) -> Tensor:
         embedding = cast(Frozen, self.embeddings[name])
         vectors, factor = student_vectors(step, embedding, self.over)
         target = self._target(step, name, embedding)
         with torch.autocast(vectors.device.type, enabled=False):
             return scaled_gradient(moment_distance(vectors.float(), target.first, target.second), factor)
 
-    def _target(self, step: GeneratorStep, name: str, embedding: Frozen) -> Moments:
+    def _target(self, step: ImageStep, name: str, embedding: Frozen) -> Moments:
         if self.statistics == OF_BATCH:
             return Moments(*raw_moments(teacher_vectors(step, embedding, self.over).float()))
         if name not in self.moments:
             # Not in prepare(): only now are the networks on their device.
-            sample = Sample(self.num_images, self.batch_size, self.seed, step.draw.noise)
+            sample = Sample(self.num_images, self.batch_size, self.seed, cast(GeneratorStep, step).draw.noise)
             self.moments[name] = teacher_moments(step.teacher, embedding, sample)
         return self.moments[name]

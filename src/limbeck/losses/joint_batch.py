@@ -16,7 +16,7 @@ from torch import Tensor
 from limbeck import parallel
 from limbeck.errors import UserError
 from limbeck.frozen import Frozen
-from limbeck.losses.steps import GeneratorStep
+from limbeck.losses.image_step import ImageStep
 
 MICRO_BATCH, BATCH = "micro_batch", "batch"
 
@@ -27,7 +27,7 @@ def check_over(name: str, over: str) -> None:
         raise UserError(f"{name}.over={over!r}: must be {MICRO_BATCH!r} or {BATCH!r}")
 
 
-def student_vectors(step: GeneratorStep, embedding: Frozen, over: str) -> tuple[Float[Tensor, "n f"], float]:
+def student_vectors(step: ImageStep, embedding: Frozen, over: str) -> tuple[Float[Tensor, "n f"], float]:
     """The student's vectors over which a loss is taken, and the factor for `scaled_gradient` of that loss.
 
     over: "micro_batch": this micro-batch's own; "batch": of all micro-batches of the optimizer step and of all
@@ -41,14 +41,14 @@ def student_vectors(step: GeneratorStep, embedding: Frozen, over: str) -> tuple[
         ("joint", embedding.network.digest(), "student"),
         lambda: parallel.rows_of_all(torch.cat([part.previewed_vectors(embedding) for part in parts])),
     )
-    lengths = [len(part.draw.crossover) for part in parts]
+    lengths = [part.num_images for part in parts]
     index = next(index for index, part in enumerate(parts) if part is step)
     start = parallel.rank() * sum(lengths) + sum(lengths[:index])
     joint = torch.cat([everyone[:start], own, everyone[start + len(own) :]])
     return joint, float(len(parts) * parallel.world_size())
 
 
-def teacher_vectors(step: GeneratorStep, embedding: Frozen, over: str) -> Float[Tensor, "n f"]:
+def teacher_vectors(step: ImageStep, embedding: Frozen, over: str) -> Float[Tensor, "n f"]:
     """The teacher's vectors of the same latents in the same order; without gradient."""
     if over == MICRO_BATCH:
         return step.vectors(embedding, "teacher")

@@ -15,7 +15,7 @@ from torch import Tensor
 from limbeck.embeddings.torchvision_shim import imported
 from limbeck.errors import UserError
 from limbeck.frozen import Frozen
-from limbeck.losses.steps import GeneratorStep
+from limbeck.losses.image_step import ImageStep
 from limbeck.losses.weighted import Term
 from limbeck.masks.base import ContentMask
 from limbeck.masks.everything import Everything
@@ -75,7 +75,7 @@ class Lpips(Term):
         )
         self.network = Frozen(network.to(memory_format=torch.channels_last), half=half)
 
-    def forward(self, step: GeneratorStep) -> Tensor:
+    def forward(self, step: ImageStep) -> Tensor:
         assert self.network is not None, "prepare() first"
         teacher, student = (self.reduced(image) for image in step.content_images(self.mask))
         return self.network(student, teacher).float().mean()

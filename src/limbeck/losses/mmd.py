@@ -27,6 +27,7 @@ from limbeck.functional.kernel_distance import (
     polynomial_kernel,
 )
 from limbeck.losses.adversarial import sum_of
+from limbeck.losses.image_step import ImageStep
 from limbeck.losses.joint_batch import MICRO_BATCH, check_over, scaled_gradient, student_vectors, teacher_vectors
 from limbeck.losses.steps import GeneratorStep
 from limbeck.losses.teacher_statistics import Sample, teacher_sample
@@ -124,6 +125,14 @@ class Mmd(Term):
         if self.num_images < 2:
             raise UserError(f"{where}.num_images={self.num_images}: must be at least 2")
 
+    def check_fits(self, name: str, offered: type) -> None:
+        super().check_fits(name, offered)
+        if self.teacher == CACHE and not issubclass(offered, GeneratorStep):
+            raise UserError(
+                f"{self.chosen.where}.teacher={self.teacher!r}: needs a teacher that draws an image in one pass; "
+                f"for denoised images use {QUEUE!r}"
+            )
+
     def describe(self) -> dict[str, Any]:
         facts = {"teacher": self.teacher, "num_images": self.num_images, "seed": self.seed, "over": self.over}
         kernel = {"kernel": type(self.kernel).__name__.lower(), **vars(self.kernel), "unbiased": self.unbiased}
@@ -132,7 +141,7 @@ class Mmd(Term):
     def prepare(self, pair: Pair, *, half: bool) -> None:
         self.embeddings = self.chosen.frozen(half=half)
 
-    def forward(self, step: GeneratorStep) -> Tensor:
+    def forward(self, step: ImageStep) -> Tensor:
         return sum_of(weight * self._distance(step, name) for name, weight in self.chosen.chosen().items())
 
     def get_extra_state(self) -> dict[str, Tensor]:
@@ -142,7 +151,7 @@ class Mmd(Term):
     def set_extra_state(self, state: dict[str, Tensor]) -> None:
         self.samples = dict(state)
 
-    def _distance(self, step: GeneratorStep, name: str) -> Tensor:
+    def _distance(self, step: ImageStep, name: str) -> Tensor:
         embedding = cast(Frozen, self.embeddings[name])
         vectors, factor = student_vectors(step, embedding, self.over)
         if len(vectors) < 2 and (self.unbiased or self.teacher == QUEUE):
@@ -155,17 +164,17 @@ class Mmd(Term):
             value = own + within - 2 * mean_between(vectors, reference, kernel)
             return scaled_gradient(value.float(), factor)
 
-    def _reference(self, step: GeneratorStep, name: str, embedding: Frozen) -> Tensor:
+    def _reference(self, step: ImageStep, name: str, embedding: Frozen) -> Tensor:
         """The teacher's vectors [m, f] in float32."""
         if self.teacher == QUEUE:
             return self._queue(step, name, embedding)
         if name not in self.samples:
             # Not in prepare(): only now are the networks on their device.
-            sample = Sample(self.num_images, self.batch_size, self.seed, step.draw.noise)
+            sample = Sample(self.num_images, self.batch_size, self.seed, cast(GeneratorStep, step).draw.noise)
             self.samples[name] = teacher_sample(step.teacher, embedding, sample)
         return self.samples[name]
 
-    def _queue(self, step: GeneratorStep, name: str, embedding: Frozen) -> Tensor:
+    def _queue(self, step: ImageStep, name: str, embedding: Frozen) -> Tensor:
         """The last vectors of all processes, the same on each; longer by this step's."""
         first = not step.siblings or step is step.siblings[0]
         if self.over == MICRO_BATCH or first:

@@ -12,7 +12,7 @@ from torch import Tensor
 from limbeck.embeddings.base import Embedding
 from limbeck.frozen import Frozen
 from limbeck.losses.adversarial import sum_of
-from limbeck.losses.steps import GeneratorStep
+from limbeck.losses.image_step import ImageStep
 from limbeck.losses.weighted import Term
 from limbeck.model import Pair
 
@@ -39,7 +39,7 @@ class Perceptual(Term):
     def prepare(self, pair: Pair, *, half: bool) -> None:
         self.embedding = Frozen(self.held[0].load(), half=half)
 
-    def forward(self, step: GeneratorStep) -> Tensor:
+    def forward(self, step: ImageStep) -> Tensor:
         assert self.embedding is not None, "prepare() first"
         teacher, student = (step.embedded(self.embedding, who) for who in ("teacher", "student"))
         return feature_distance(student, teacher)

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from limbeck.frozen import Frozen
-from limbeck.losses.steps import GeneratorStep
+from limbeck.losses.image_step import ImageStep
 from limbeck.losses.weighted import Term
 from limbeck.masks.base import ContentMask
 from limbeck.masks.everything import Everything
@@ -38,5 +38,5 @@ class PixelL1(Term):
     def prepare(self, pair: Pair, *, half: bool) -> None:
         self.mask.network.load()
 
-    def forward(self, step: GeneratorStep) -> Tensor:
+    def forward(self, step: ImageStep) -> Tensor:
         return mean_absolute_difference(*step.content_images(self.mask))

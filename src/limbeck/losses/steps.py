@@ -1,40 +1,21 @@
-"""What a loss term may ask for: lazy views of one micro-batch.
+"""What a loss term may ask of a style-based generator and its discriminators: lazy views of one micro-batch.
 
 Every property is computed on first use, once, and never if no term asks; so terms share passes without knowing of
 each other, and a term that is switched off costs nothing.
 """
 
-import json
-from abc import ABC
-from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from limbeck.architectures.base import Network
-from limbeck.frozen import Frozen
-from limbeck.seeds import seeded
+from limbeck.losses.image_step import ImageStep, Players, Step
 
-
-@dataclass(frozen=True)
-class Players:
-    """The networks of a run. The teacher is frozen; None when a generator is trained from scratch.
-
-    discriminators: by name ("fresh", "teacher"); those that are trained have an optimizer each, the others are
-        `Frozen`. In the discriminators' step only trained ones are listed.
-    teacher_judge: the teacher's own discriminator, which judges nobody, for terms that read its maps
-        (`Term.reads_teacher_judge`); else None.
-    """
-
-    student: Network
-    teacher: Frozen | None
-    discriminators: Mapping[str, nn.Module]
-    teacher_judge: Frozen | None = None
+__all__ = ["DiscriminatorStep", "Draw", "GeneratorStep", "Players", "Step", "StyleStep"]
 
 
 @dataclass(frozen=True)
@@ -64,15 +45,13 @@ class Draw:
 
 
 @dataclass
-class Step(ABC):
+class StyleStep(Step):
     """What both players' micro-batches share: the draw, and the teacher's pass of it.
 
     feature_resolutions: block outputs that some term reads; given up front because they come from the same pass.
     """
 
-    players: Players
     draw: Draw
-    images_seen: int = field(default=0, kw_only=True)
     feature_resolutions: tuple[int, ...] = field(default=(), kw_only=True)
 
     @cached_property
@@ -90,13 +69,6 @@ class Step(ABC):
         """Block outputs by resolution, of the pass that drew `teacher_image`; without gradient."""
         return self._teacher_pass[1]
 
-    @property
-    def teacher(self) -> Frozen:
-        """The teacher's generator. Raises: ValueError in a run without one."""
-        if self.players.teacher is None:
-            raise ValueError("a loss term reads the teacher, but this run trains from scratch without one")
-        return self.players.teacher
-
     @cached_property
     def _teacher_pass(self) -> tuple[Tensor, dict[int, Tensor]]:
         with self.teacher.running() as teacher:
@@ -110,18 +82,18 @@ class Step(ABC):
 
 
 @dataclass
-class GeneratorStep(Step):
+class GeneratorStep(StyleStep, ImageStep):
     """One micro-batch in which the student is trained.
 
     real_image: [n, c, h, w] in [-1, 1] with `real_label`, for terms that compare with real data; few do.
-    siblings: all micro-batches of this optimizer step on this process, this one among them.
     """
 
     real_image: Float[Tensor, "n c h w"] | None = field(default=None, kw_only=True)
     real_label: Tensor | None = field(default=None, kw_only=True)
-    siblings: Sequence["GeneratorStep"] = field(default=(), kw_only=True, repr=False)
-    _cache: dict = field(default_factory=dict, kw_only=True)
-    _noise_seed: int | None = field(default=None, kw_only=True)
+
+    @property
+    def num_images(self) -> int:
+        return len(self.draw.crossover)
 
     @cached_property
     def student_style(self) -> Tensor:
@@ -158,39 +130,15 @@ class GeneratorStep(Step):
                 self._cache[who, name] = self.players.discriminators[name](image, label)
         return self._cache[who, name]
 
-    def embedded(self, embedding: Frozen, who: str) -> list[Tensor]:
-        """Feature maps of the "student" or "teacher" image, computed once per embedding object."""
-        key = (id(embedding), who)
-        if key not in self._cache:
-            image = self.student_image if who == "student" else self.teacher_image
-            with embedding.running() as network:
-                self._cache[key] = network.feature_maps(image)
-        return self._cache[key]
+    @property
+    def student_has_passed(self) -> bool:
+        return "_student_pass" in self.__dict__
 
-    def vectors(self, embedding: Frozen, who: str) -> Tensor:
-        """Feature vectors [n, f] of the "student" or "teacher" image; embeddings of equal digest are asked once."""
-        image = {"student": lambda: self.student_image, "teacher": lambda: self.teacher_image}[who]
-        return self.kept(("vectors", embedding.network.digest(), who), lambda: embedding(image()))
-
-    @torch.no_grad()
-    def previewed_vectors(self, embedding: Frozen) -> Tensor:
-        """The student's vectors without gradient; its own pass, if it is still to come, repeats the same noise."""
-        if "_student_pass" in self.__dict__:
-            return self.vectors(embedding, "student").detach()
-        if self._noise_seed is None:
-            self._noise_seed = int(torch.randint(2**62, ()))
-        styles = self.draw.styles
-        image = self.kept("preview", lambda: self._student_drawn(styles(self.players.student))[0])
-        return embedding(image)
-
-    def kept(self, key: Hashable, make: Callable[[], Any]) -> Any:
-        """What `make` made when it was first asked for under this key."""
-        if key not in self._cache:
-            self._cache[key] = make()
-        return self._cache[key]
+    def student_preview(self) -> Tensor:
+        return self._student_drawn(self.draw.styles(self.players.student))[0]
 
     def _student_drawn(self, style: Tensor) -> tuple[Tensor, dict[int, Tensor]]:
-        with nullcontext() if self._noise_seed is None else seeded(self._noise_seed, style.device):
+        with self.repeating():
             return self.drawn(self.players.student, style)
 
     def shifted_features(self, offset: Float[Tensor, "n 1 d"]) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
@@ -200,20 +148,9 @@ class GeneratorStep(Step):
             teacher = network.synthesis.features(self.teacher_style + offset, wanted, noise=noise)
         return teacher, self.players.student.synthesis.features(self.student_style + offset, wanted, noise=noise)
 
-    def content_images(self, mask: Frozen) -> tuple[Tensor, Tensor]:
-        """(teacher's image, student's image), both 0 outside the content of the teacher's image.
-
-        mask: a frozen `masks.base.ContentMask`; masks of equal description look at an image only once.
-        """
-        key = json.dumps(mask.network.describe(), sort_keys=True)
-        if key not in self._cache:
-            kept = mask(self.teacher_image)
-            self._cache[key] = (self.teacher_image * kept, self.student_image * kept)
-        return self._cache[key]
-
 
 @dataclass
-class DiscriminatorStep(Step):
+class DiscriminatorStep(StyleStep):
     """One micro-batch in which the discriminators are trained.
 
     real_image: [n, c, h, w] in [-1, 1] with `real_label`; the student's images carry no gradient.

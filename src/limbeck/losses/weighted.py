@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_type_hints
 
 from torch import Tensor, nn
 
@@ -25,6 +25,17 @@ class Term(nn.Module, ABC):
 
         Raises: UserError, e.g. if a file is missing.
         """
+
+    def check_fits(self, name: str, offered: type) -> None:
+        """Refuse a training regime whose steps (`offered`) are not what `forward` reads, by its annotation.
+
+        name: opens the message. Raises: UserError.
+        """
+        wanted = get_type_hints(type(self).forward).get("step", object)
+        if isinstance(wanted, type) and not issubclass(offered, wanted):
+            raise UserError(
+                f"{name}: reads a {wanted.__name__}, the chosen distillation offers a {offered.__name__}; leave it out"
+            )
 
     def describe(self) -> dict[str, Any]:
         """What stands beside the term's name in the student's history: embeddings with their weights' hash; JSON."""
