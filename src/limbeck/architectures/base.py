@@ -109,6 +109,10 @@ class Network(nn.Module, ABC):
     def channel_groups(self) -> tuple[ChannelGroup, ...]:
         """All prunable groups, in the order in which data flows; empty if the network is never pruned."""
 
+    def pruning_order(self) -> tuple[str, ...]:
+        """Names of all groups in the order in which the family's published pruner cuts them, if one by one."""
+        return tuple(group.name for group in self.channel_groups())
+
     @abstractmethod
     def resized(self, sizes: Mapping[str, int]) -> Self:
         """A newly initialized network whose named groups have these sizes; other groups keep theirs."""

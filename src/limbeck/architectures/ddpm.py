@@ -494,6 +494,37 @@ class UNet(Network):
                 run, normalized = math.gcd(run, layer.num_channels // norms, axis.offset), True
         return ChannelGroup(channels.name, channels.size, axes, norms if normalized else channels.heads, run)
 
+    def pruning_order(self) -> tuple[str, ...]:
+        """Backwards from the output: at every block of the way up its own groups, then those of what it skips to.
+
+        Source: Fang et al., "Structural Pruning for Diffusion Models", 2023; order observed in the released pruner.
+        """
+        time = ["time_embedding.linear_2", "time_embedding.linear_1"]
+        sources = [["conv_in"]]
+        for level in self.down_blocks:
+            sources += [*self._visited(level), *([layer.writes.name] for layer in level.downsamplers)]
+        found: list[str] = []
+        levels: list[Any] = list(self.up_blocks)
+        for index, level in reversed(list(enumerate(levels))):
+            for number, block in reversed(list(enumerate(self._visited(level)))):
+                found += [*block, *time]
+                if number == 0 and index:
+                    found.append(levels[index - 1].upsamplers[0].writes.name)
+                found += sources.pop(0)
+        for block in reversed(self._visited(self.mid_block)):
+            found += block
+        return tuple(dict.fromkeys(found))
+
+    @staticmethod
+    def _visited(level: Any) -> list[list[str]]:
+        """Per residual block the groups of its output, of the attention that follows it, and of its inside."""
+        attentions = [[layer.to_q.writes.name] for layer in level.attentions]
+        attentions += [[]] * (len(level.resnets) - len(attentions))
+        return [
+            [block.writes.name, *attention, block.conv1.writes.name]
+            for block, attention in zip(level.resnets, attentions, strict=True)
+        ]
+
     def resized(self, sizes: Mapping[str, int]) -> Self:
         return type(self)(**{**self._arguments, "widths": {**self._arguments["widths"], **sizes}})
 

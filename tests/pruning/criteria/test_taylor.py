@@ -8,8 +8,10 @@ from limbeck.architectures.ddpm import UNet
 from limbeck.architectures.stylegan2 import Generator
 from limbeck.configured import configured
 from limbeck.errors import UserError
-from limbeck.pruning.criteria.taylor import Taylor, taylor_terms
+from limbeck.pruning.allocation import kept_indices
+from limbeck.pruning.criteria.taylor import Taylor, scored_weights, taylor_scores, taylor_terms
 from limbeck.pruning.scoring import scored, worked
+from limbeck.pruning.slimming import slim
 
 from .image_sources import InMemory
 
@@ -43,11 +45,12 @@ def summed_gradients(network, state, pixels="sum"):
 
 
 def test_terms_by_hand():
-    weight, gradient = torch.tensor([[1.0, -2.0], [3.0, 4.0]]), torch.tensor([[1.0, 1.0], [2.0, -1.0]])
-    assert taylor_terms(weight, gradient, 0, "squares").tolist() == [5.0, 52.0]
-    assert taylor_terms(weight, gradient, 1, "squares").tolist() == [37.0, 20.0]
-    assert taylor_terms(weight, gradient, 0, "magnitudes").tolist() == [3.0, 10.0]
-    assert taylor_terms(weight, gradient, 0, "sum").tolist() == [-1.0, 2.0]
+    products = torch.tensor([[1.0, -2.0], [6.0, -4.0]])
+    assert taylor_terms(products, 0, "squares").tolist() == [5.0, 52.0]
+    assert taylor_terms(products, 1, "squares").tolist() == [37.0, 20.0]
+    assert taylor_terms(products, 0, "magnitudes").tolist() == [3.0, 10.0]
+    assert taylor_terms(products, 0, "sum").tolist() == [-1.0, 2.0]
+    assert taylor_terms(torch.tensor([-1.0, 2.0]), 0, "magnitudes").tolist() == [1.0, 2.0]
 
 
 @pytest.mark.parametrize("pixels", ["sum", "mean"])
@@ -94,6 +97,69 @@ def test_other_statistics():
     torch.testing.assert_close(magnitudes.float(), first.abs().sum(1) + second.abs().sum(0), rtol=1e-3, atol=1e-9)
     signed = criterion(statistic="sum").scores(subject, state)[name]
     torch.testing.assert_close(signed.float(), (first.sum(1) + second.sum(0)).abs(), rtol=1e-2, atol=1e-6)
+
+
+def test_layers_that_read_a_group_twice_can_be_left_out():
+    network = UNet(resolution=8, level_widths=[8, 8], blocks_per_level=1, norm_groups=4, attention_levels=[])
+    ones = {name: torch.ones_like(network.get_parameter(name)) for name in scored_weights(network)}
+    all_of_them, fewer = (taylor_scores(network, ones, count_repeated=counts) for counts in (True, False))
+    # The first block of the way up reads the lowest stream as it is and as what was skipped to.
+    name, twice = "down_blocks.0.downsamplers.0.conv", network.up_blocks[0].resnets[0]
+    left_out = twice.norm1.weight.abs()
+    left_out = left_out.reshape(2, 8).sum(dim=0).double()
+    for layer in (twice.conv1, twice.conv_shortcut):
+        left_out = left_out + layer.weight.double().square().sum(dim=(0, 2, 3)).reshape(2, 8).sum(dim=0)
+    torch.testing.assert_close(all_of_them[name] - fewer[name], left_out.detach())
+    differing = [group for group in fewer if not torch.equal(fewer[group], all_of_them[group])]
+    assert differing == [name]
+
+
+def test_sequential_scores_are_those_of_the_network_that_is_left():
+    """Each group scored, then really cut, from the network and from a twin that holds the gradients as weights."""
+    network, twin = (UNet(**(SMALL | {"level_widths": [8, 16, 16]})) for _ in range(2))
+    gradients = {name: twin.get_parameter(name).detach() for name in scored_weights(twin)}
+    scores = taylor_scores(network, gradients, sequential_ratio=0.5)
+    at_once = taylor_scores(network, gradients)
+    for name in network.pruning_order():
+        left = {key: twin.get_parameter(key).detach() for key in scored_weights(twin)}
+        expected = taylor_scores(network, left)[name]
+        torch.testing.assert_close(scores[name], expected)
+        norm_groups = {group.name: group.norm_groups for group in network.channel_groups()}[name]
+        keep = {name: kept_indices(expected, len(expected) // 2, norm_groups)}
+        network, twin = slim(network, keep), slim(twin, keep)
+    first, *others = network.pruning_order()
+    assert torch.equal(scores[first], at_once[first])
+    assert not any(torch.allclose(scores[name], at_once[name]) for name in others)
+
+
+def test_order_of_the_released_pruner():
+    """As observed there, for the same network: 64 and 128 channels, one block a level, attention at the lowest."""
+    network = UNet(resolution=8, level_widths=[8, 16], blocks_per_level=1, attention_levels=[1], norm_groups=4)
+    assert list(network.pruning_order()) == [
+        "up_blocks.1.resnets.1.conv2",
+        "up_blocks.1.resnets.1.conv1",
+        "time_embedding.linear_2",
+        "time_embedding.linear_1",
+        "conv_in",
+        "up_blocks.1.resnets.0.conv2",
+        "up_blocks.1.resnets.0.conv1",
+        "up_blocks.0.upsamplers.0.conv",
+        "down_blocks.0.resnets.0.conv1",
+        "up_blocks.0.resnets.1.conv2",
+        "up_blocks.0.attentions.1.to_q",
+        "up_blocks.0.resnets.1.conv1",
+        "down_blocks.0.downsamplers.0.conv",
+        "up_blocks.0.resnets.0.conv2",
+        "up_blocks.0.attentions.0.to_q",
+        "up_blocks.0.resnets.0.conv1",
+        "down_blocks.1.resnets.0.conv2",
+        "down_blocks.1.attentions.0.to_q",
+        "down_blocks.1.resnets.0.conv1",
+        "mid_block.resnets.1.conv1",
+        "mid_block.attentions.0.to_q",
+        "mid_block.resnets.0.conv1",
+    ]
+    assert set(network.pruning_order()) == {group.name for group in network.channel_groups()}
 
 
 def test_micro_batches_and_resuming_change_nothing(tmp_path):
@@ -163,6 +229,7 @@ def test_pruning_with_taylor_scores():
         ({"statistic": "cubes"}, "statistic='cubes': must be one of squares"),
         ({"pixels": "all"}, "pixels='all'"),
         ({"precision": "int8"}, "precision='int8'"),
+        ({"sequential_ratio": 1}, r"sequential_ratio=1: must be a number in \[0, 1\)"),
         ({"data": None}, "data: not set"),
         ({"data": InMemory(20, resolution=16)}, "data and denoiser differ in resolution: data 16, denoiser 8"),
         ({"data": InMemory(20, num_channels=1)}, "data and denoiser differ in num_channels"),

@@ -4,6 +4,7 @@ Source: Fang et al., "Structural Pruning for Diffusion Models" (Diff-Pruning), 2
 decides the details; the paper's own equations were not verified.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
@@ -11,11 +12,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from limbeck.architectures.base import Network, channel_slice
+from limbeck.architectures.base import ChannelGroup, Network, channel_slice
 from limbeck.data.base import ImageSource
 from limbeck.errors import UserError
 from limbeck.functional.diffusion import diffuse, noise_loss
 from limbeck.model import Model
+from limbeck.pruning.allocation import Uniform, checked_ratio, kept_indices, rounded_counts
 from limbeck.pruning.criteria.base import Criterion, Scores, State
 from limbeck.pruning.sensitivity import only_trainable
 from limbeck.seeds import batch_seed
@@ -24,35 +26,72 @@ STATISTICS = ("squares", "magnitudes", "sum")
 PIXELS = ("sum", "mean")
 
 
-def taylor_terms(weight: Tensor, gradient: Tensor, dim: int, statistic: str) -> Float[Tensor, "size"]:
-    """Of the products of weights and gradients along `dim`: the sum of their "squares" or "magnitudes", or their "sum".
+def taylor_terms(products: Tensor, dim: int, statistic: str) -> Float[Tensor, "size"]:
+    """Of products of weights and gradients along `dim`: the sum of their "squares" or "magnitudes", or their "sum".
 
     In float64. Source: released importance ("squares"), its pipeline for diffusers ("magnitudes"; "sum" for Taylor).
     """
-    products = (weight.detach().double() * gradient.double()).transpose(0, dim).reshape(weight.shape[dim], -1)
+    rows = products.double().transpose(0, dim).reshape(products.shape[dim], -1)
     if statistic == "sum":
-        return products.sum(dim=1)
-    return (products.square() if statistic == "squares" else products.abs()).sum(dim=1)
+        return rows.sum(dim=1)
+    return (rows.square() if statistic == "squares" else rows.abs()).sum(dim=1)
 
 
-def taylor_scores(network: Network, gradients: Mapping[str, Tensor], statistic: str) -> Scores:
+def group_score(
+    network: Network,
+    group: ChannelGroup,
+    products: Mapping[str, Tensor],
+    *,
+    statistic: str,
+    count_repeated: bool = True,
+) -> Float[Tensor, "size"]:
     """Per channel, `taylor_terms` added over all weights that write or read it, and |product| over its norms' scales.
 
     Biases do not count. With "sum" the absolute value is taken at the end.
 
-    gradients: of all convolution, linear and normalization weights, by parameter name.
+    products: of weights and gradients, by parameter name. count_repeated: whether layers count that read the group
+        twice, from two concatenated places.
     """
-    parameters, norms = dict(network.named_parameters()), set(network.refinable().norm_weights)
+    norms = set(network.refinable().norm_weights)
+    places = Counter((axis.parameter, axis.dim) for axis in group.axes)
+    total = torch.zeros(group.size, dtype=torch.float64)
+    for axis in group.axes:
+        if axis.parameter not in products or (places[axis.parameter, axis.dim] > 1 and not count_repeated):
+            continue
+        kind = "magnitudes" if axis.parameter in norms and statistic == "squares" else statistic
+        terms = taylor_terms(products[axis.parameter], axis.dim, kind)
+        total += terms[channel_slice(axis, group.size)].reshape(group.size, axis.repeat).sum(dim=1).cpu()
+    return total.abs() if statistic == "sum" else total
+
+
+def taylor_scores(
+    network: Network,
+    gradients: Mapping[str, Tensor],
+    *,
+    statistic: str = "squares",
+    count_repeated: bool = True,
+    sequential_ratio: float | int | None = None,
+) -> Scores:
+    """`group_score` of every group. gradients: of all convolution, linear and normalization weights, by name.
+
+    sequential_ratio: groups are scored in the order of the published pruner, and weights of channels that groups before
+        lose at this ratio count no more; None scores all on the whole network.
+    """
+    products = {name: network.get_parameter(name).detach() * gradient for name, gradient in gradients.items()}
+    groups = {group.name: group for group in network.channel_groups()}
+    if sequential_ratio is not None:
+        counts = rounded_counts(network, Uniform()(network, {}, checked_ratio(sequential_ratio, "sequential_ratio")), 1)
     scores = {}
-    for group in network.channel_groups():
-        total = torch.zeros(group.size, dtype=torch.float64)
-        for axis in group.axes:
-            if axis.role == "other" and axis.parameter not in norms:
-                continue
-            kind = "magnitudes" if axis.parameter in norms and statistic == "squares" else statistic
-            terms = taylor_terms(parameters[axis.parameter], gradients[axis.parameter], axis.dim, kind)
-            total += terms[channel_slice(axis, group.size)].reshape(group.size, axis.repeat).sum(dim=1).cpu()
-        scores[group.name] = total.abs() if statistic == "sum" else total
+    for name in network.pruning_order():
+        group = groups[name]
+        scores[name] = group_score(network, group, products, statistic=statistic, count_repeated=count_repeated)
+        if sequential_ratio is not None:
+            gone = torch.ones(group.size, dtype=torch.bool)
+            gone[kept_indices(scores[name], counts[name], group.norm_groups)] = False
+            for axis in group.axes:
+                if axis.parameter in products:
+                    entries = products[axis.parameter].transpose(0, axis.dim)[channel_slice(axis, group.size)]
+                    entries[gone.repeat_interleave(axis.repeat)] = 0
     return scores
 
 
@@ -62,13 +101,18 @@ class Taylor(Criterion):
     data: images; one batch of them and one noise image for each serve all steps.
     batch_size: images. micro_batch_size: of them at a time, to save memory; None for all.
     num_train_steps: time steps of the denoiser's schedule.
-    statistic: "squares" (released), "magnitudes" or "sum" (the authors' pipeline for diffusers), see `taylor_scores`.
+    statistic: "squares" (released), "magnitudes" or "sum" (the authors' pipeline for diffusers), see `group_score`.
     pixels: the loss is the "sum" (released) or "mean" (pipeline for diffusers) over channels and pixels; it changes the
         ranking, because squares of weights and magnitudes of scales are added.
+    count_repeated: whether layers count that read a group twice; the released code leaves them out.
+    sequential_ratio: the ratio of a pruning during which groups are scored one after another, each on the network that
+        the groups before it have left, as released; None scores all on the whole network.
     precision: "float32" or "bfloat16" (convolutions and matrix products only).
 
-    Differs: all groups are scored on the whole network; the released pruner scores each group when the groups before it
-    have been cut. The batch is drawn from the seed, not by a shuffling loader.
+    With `count_repeated=False` and the ratio as `sequential_ratio`, the same channels are kept as by the released code.
+
+    Differs: the batch is drawn from the seed, not by a shuffling loader; both options above are off by default, so that
+    scores do not depend on the ratio.
     """
 
     def __init__(
@@ -80,6 +124,8 @@ class Taylor(Criterion):
         num_train_steps: int = 1000,
         statistic: str = "squares",
         pixels: str = "sum",
+        count_repeated: bool = True,
+        sequential_ratio: float | int | None = None,
         precision: str = "float32",
         seed: int = 0,
     ):
@@ -89,6 +135,8 @@ class Taylor(Criterion):
         self.num_train_steps = num_train_steps
         self.statistic = statistic
         self.pixels = pixels
+        self.count_repeated = count_repeated
+        self.sequential_ratio = sequential_ratio
         self.precision = precision
         self.seed = seed
 
@@ -120,7 +168,13 @@ class Taylor(Criterion):
     def scores(self, model: Model, state: State) -> Scores:
         names = scored_weights(model.generator)
         sums = {name: state[f"gradient.{name}"].to(model.generator.get_parameter(name).device) for name in names}
-        return taylor_scores(model.generator, sums, self.statistic)
+        return taylor_scores(
+            model.generator,
+            sums,
+            statistic=self.statistic,
+            count_repeated=self.count_repeated,
+            sequential_ratio=self.sequential_ratio,
+        )
 
     def gradients(self, model: Model, state: State, timestep: int) -> tuple[float, dict[str, Tensor]]:
         """The loss at one time step, and its gradients to all scored weights, by parameter name."""
@@ -165,6 +219,8 @@ class Taylor(Criterion):
                 raise UserError(f"{name}={getattr(self, name)}: must be at least 1")
         if self.micro_batch_size is not None and self.micro_batch_size < 1:
             raise UserError(f"micro_batch_size={self.micro_batch_size}: must be at least 1")
+        if self.sequential_ratio is not None:
+            checked_ratio(self.sequential_ratio, "sequential_ratio")
         for name, allowed in (
             ("statistic", STATISTICS),
             ("pixels", PIXELS),
