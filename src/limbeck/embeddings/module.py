@@ -1,6 +1,7 @@
 """Any torch.nn.Module as an embedding."""
 
 import copy
+from functools import cached_property
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -59,10 +60,15 @@ class Module(Source):
     def weights_digest(self) -> str:
         if self.path is not None:
             return file_digest(self._file())
-        return state_digest(self.module)
+        return self._own_digest
 
     def maps(self, network: nn.Module, prepared: Tensor) -> list[Tensor]:
         return maps_by_size(network, prepared)
+
+    @cached_property
+    def _own_digest(self) -> str:
+        """Of the module as it was made; nothing here changes it."""
+        return state_digest(self.module)
 
     def _file(self) -> Path:
         return weights_file(self.name, self.path, Origin(), download=False)

@@ -127,12 +127,12 @@ def _vectors(teacher: Frozen, embedding: Frozen, sample: Sample, start: int) -> 
     """Vectors of the batch that starts at image `start`; the surrounding random state is left as it was."""
     device, network = _device(teacher), teacher.network
     count = min(sample.batch_size, sample.num_images - start)
-    seed = batch_seed(sample.seed, start)
-    source = torch.Generator().manual_seed(seed)
+    source = torch.Generator().manual_seed(batch_seed(sample.seed, start))
     latent = torch.randn(count, network.z_dim, generator=source).to(device)
     classes = network.num_classes
     label = torch.randint(classes, (count,), generator=source).to(device) if classes else None
-    with torch.no_grad(), seeded(seed, device):
+    # Another seed: on a CPU the noise would repeat the latents' numbers.
+    with torch.no_grad(), seeded(batch_seed(sample.seed + 1, start), device):
         return embedding(teacher(latent, noise=sample.noise, label=label)).float()
 
 
