@@ -1,34 +1,33 @@
 """The real training module around tiny networks, driven by a real Trainer on one thread."""
 
 import copy
+import itertools
 import warnings
 
 import pytest
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, IterableDataset
 
 from limbeck.architectures.stylegan2 import Discriminator, Generator
 from limbeck.distillation.gan import GanDistillation
 from limbeck.embeddings.torchvision_shim import imported
-from limbeck.losses.adversarial import NonSaturatingDiscriminator, NonSaturatingGenerator
-from limbeck.losses.weighted import Weighted
 from limbeck.model import Model, Pair
+
+from .training import adversarial
 
 pl = imported("pytorch_lightning")
 BATCH = 4
 
 
-class Pixels(Dataset):
-    """Random images of 16 x 16, the same ones in every run."""
+class Pixels(IterableDataset):
+    """Endless random images of 16 x 16, the same ones in every run."""
 
-    def __init__(self, num_batches):
-        self.images = torch.randint(256, (num_batches * BATCH, 3, 16, 16), generator=torch.Generator().manual_seed(1))
+    def __init__(self, start):
+        self.start = start
 
-    def __len__(self):
-        return len(self.images)
-
-    def __getitem__(self, index):
-        return self.images[index].to(torch.uint8), 0
+    def __iter__(self):
+        for index in itertools.count(self.start):
+            yield torch.randint(256, (3, 16, 16), generator=torch.Generator().manual_seed(index)).to(torch.uint8), 0
 
 
 def generator(width=8) -> Generator:
@@ -45,17 +44,24 @@ def pair() -> Pair:
     return Pair(teacher, Model(generator(4), copy.deepcopy(teacher.discriminator)))
 
 
-def adversarial() -> tuple[dict, dict]:
-    return {"nonsaturating": Weighted(term=NonSaturatingGenerator())}, {
-        "nonsaturating": Weighted(term=NonSaturatingDiscriminator())
-    }
-
-
 @pytest.fixture
 def train(pair):
-    """Train for some steps; returns the module. Further arguments are GanDistillation's."""
+    """Train for some steps; returns the module. Further arguments are GanDistillation's.
 
-    def run(judges, *, steps=2, generator_terms=None, discriminator_terms=None, discriminator_lr=1e-3, **settings):
+    resume: (checkpoint, number of steps it has seen).
+    """
+
+    def run(
+        judges,
+        *,
+        steps=2,
+        generator_terms=None,
+        discriminator_terms=None,
+        discriminator_lr=1e-3,
+        callbacks=(),
+        resume=(None, 0),
+        **settings,
+    ):
         ours, theirs = adversarial()
         settings = {"noise": "const", "mixing_probability": 0.0, "log_every_kimg": 1.0, **settings}
         module = GanDistillation(
@@ -76,14 +82,15 @@ def train(pair):
                 devices=1,
                 max_epochs=-1,
                 max_steps=-1,
-                limit_train_batches=steps,
                 logger=False,
+                callbacks=list(callbacks),
                 enable_checkpointing=False,
                 enable_progress_bar=False,
                 enable_model_summary=False,
             )
             torch.manual_seed(0)
-            trainer.fit(module, DataLoader(Pixels(steps), batch_size=BATCH))
+            loader = DataLoader(Pixels(resume[1] * BATCH), batch_size=BATCH)
+            trainer.fit(module, loader, ckpt_path=resume[0], weights_only=True)
         return module
 
     return run

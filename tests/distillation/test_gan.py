@@ -4,23 +4,22 @@ import copy
 
 import pytest
 import torch
-from torch import nn
 
-from limbeck.distillation.discriminators import Both, Fresh, FromTeacher
+from limbeck.callbacks.checkpoint import Checkpoint
+from limbeck.distillation.discriminators import Both, Fresh, FromTeacher, Gated
+from limbeck.distillation.gates import Gates
+from limbeck.embeddings.torchvision_shim import imported
 from limbeck.frozen import Frozen
+from limbeck.losses.gcc import Collaborative
 from limbeck.losses.nickel import Nickel
 from limbeck.losses.pixel_l1 import PixelL1
 from limbeck.losses.regularization import R1, PathLength
 from limbeck.losses.relation import Relation
 from limbeck.losses.weighted import Term, Weighted
 
+from .training import adam, companion, same, state
 
-def state(module: nn.Module) -> dict[str, torch.Tensor]:
-    return {name: value.clone() for name, value in module.state_dict().items()}
-
-
-def same(a: dict, b: dict) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+pl = imported("pytorch_lightning")
 
 
 class Noting(Term):
@@ -107,6 +106,43 @@ def test_an_adapter_is_trained_with_the_first_judge_and_kept_in_checkpoints(trai
     fresh.prepare(pair, half=False)
     assert not torch.equal(fresh.adapter.weight, nickel.adapter.weight)
     assert "term_states.discriminator.nickel.term.adapter.weight" in module.state_dict()
+
+
+class Killed(pl.Callback):
+    """Dies after two steps."""
+
+    def on_train_batch_end(self, trainer, module, *others):
+        if int(module.images_seen) == 8:
+            raise InterruptedError
+
+
+def test_a_run_with_adapters_companions_and_running_means_resumes_bit_for_bit(train, pair, tmp_path):
+    judge = type(pair.teacher.discriminator)(resolution=16, widths=[8, 8, 6], group_size=1)
+    object.__setattr__(pair.teacher, "discriminator", judge)
+
+    def trained(**settings):
+        torch.manual_seed(3)
+        return train(
+            Gated()(pair),
+            steps=5,
+            generator_terms={
+                "gcc": Weighted(term=Collaborative(generator_resolutions=[8], discriminator_resolutions=[8])),
+                "path_length": Weighted(term=PathLength(), weight=2.0, every_steps=4, batch_share=0.5),
+                "relation": Weighted(term=Relation(resolutions=[8]), weight=30.0),
+            },
+            discriminator_terms={"nickel": Weighted(term=Nickel()), "r1": Weighted(term=R1(), every_steps=3)},
+            companions={"online": companion(), "gates": Gates(optimizer=adam(0.3))},
+            noise="random",
+            mixing_probability=0.9,
+            **settings,
+        )
+
+    whole, path = trained(), tmp_path / "last.ckpt"
+    with pytest.raises(InterruptedError):
+        trained(callbacks=[Checkpoint(path, every_kimg=0.008), Killed()])
+    resumed = trained(callbacks=[Checkpoint(tmp_path / "other.ckpt", every_kimg=1.0)], resume=(path, 2))
+    assert int(resumed.images_seen) == 20
+    assert same(state(whole), state(resumed))
 
 
 def test_everything_together(train, judges):

@@ -8,11 +8,7 @@ from limbeck.distillation.discriminators import Fresh, Gated
 from limbeck.distillation.gates import Gates, balance, gate
 from limbeck.errors import UserError
 
-from .test_gan import same, state
-
-
-def adam(lr):
-    return lambda parameters: torch.optim.Adam(parameters, lr=lr)
+from .training import adam, same, state
 
 
 def test_gates_by_hand():

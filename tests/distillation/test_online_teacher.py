@@ -1,22 +1,13 @@
 import copy
 
 import pytest
-import torch
 
 from limbeck.distillation.discriminators import Fresh
-from limbeck.distillation.online_teacher import OnlineTeacher
 from limbeck.errors import UserError
 from limbeck.losses.gcc import Collaborative
 from limbeck.losses.weighted import Weighted
 
-from .conftest import adversarial
-from .test_gan import same, state
-
-
-def companion(lr=1e-3, **settings) -> OnlineTeacher:
-    ours, theirs = adversarial()
-    make = {role: lambda p: torch.optim.Adam(p, lr=lr) for role in ("generator", "discriminator")}
-    return OnlineTeacher(optimizer=make, generator_terms=ours, discriminator_terms=theirs, **settings)
+from .training import companion, same, state
 
 
 def gcc() -> dict[str, Weighted]:

@@ -47,15 +47,15 @@ def test_mean_of_the_packages_distance_of_masked_images(prepared, players, draw)
     assert term(step_of(players, draw, teacher, teacher)).item() == 0
 
 
-def test_larger_images_are_reduced_first(prepared):
+def test_larger_images_are_reduced_first():
     image = torch.arange(16.0).reshape(1, 1, 4, 4).expand(1, 3, 4, 4)
-    area = prepared(max_size=2).reduced(image)[0, 0]
+    area = Lpips(max_size=2).reduced(image)[0, 0]
     torch.testing.assert_close(area, torch.tensor([[2.5, 4.5], [10.5, 12.5]]))
     wide = torch.zeros(1, 3, 8, 8)
     wide[..., ::4] = 1.0  # an antialiasing reduction would see these columns
-    assert prepared(max_size=2, reduction="bilinear").reduced(wide).abs().max() == 0
-    assert prepared(max_size=2).reduced(wide).mean() == 0.25
-    assert prepared(max_size=8).reduced(wide) is wide
+    assert Lpips(max_size=2, reduction="bilinear").reduced(wide).abs().max() == 0
+    assert Lpips(max_size=2).reduced(wide).mean() == 0.25
+    assert Lpips(max_size=8).reduced(wide) is wide
 
 
 def test_reaches_the_student_alone(prepared, generator_step):
