@@ -7,7 +7,14 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from limbeck.entry import exit_on_user_error, launch, refuse_nested_launch, refuse_wrong_kinds, settings_of
+from limbeck.entry import (
+    exit_on_user_error,
+    forget_unselected_terms,
+    launch,
+    refuse_nested_launch,
+    refuse_wrong_kinds,
+    settings_of,
+)
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
@@ -15,6 +22,7 @@ def main(config: DictConfig) -> None:
     with exit_on_user_error():
         refuse_wrong_kinds(config)
         refuse_nested_launch(config)
+        forget_unselected_terms(config)
         pipeline = instantiate(config.pipeline, _convert_="all")
         pipeline.run(Path(HydraConfig.get().runtime.output_dir), settings_of(config))
 

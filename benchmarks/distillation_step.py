@@ -4,8 +4,8 @@
 
 Terms are those of the experiments: "quickstart" or "svs" (stylegan2_ffhq_svs). An iteration is amortized: ordinary
 steps, lazy ones divided by their cadence, weight average; loading of images is timed apart. With --peers (see peers.py)
-the authors' StyleGAN2Loss does the same with the terms that both have, interleaved, on the same weights; their relation
-loss is off. Memory is measured in one process per side.
+the authors' StyleGAN2Loss does the same with the same terms, interleaved, on the same weights; no face mask. Memory is
+measured in one process per side.
 """
 
 import argparse

@@ -25,6 +25,7 @@ from limbeck.pruning.allocation import kept_count
 CONF = Path(__file__).parents[1] / "conf"
 EXPERIMENTS = {"quickstart": "quickstart", "svs": "stylegan2_ffhq_svs", "bare": "bare"}
 PHASES = {"Gmain": 1, "Greg": 4, "Dmain": 1, "Dreg": 16}  # the authors' names and cadences
+RELATED = (16, 32, 64, 128)  # blocks of the relation loss, as far as there are such
 SHARED = ("teacher", "student", "judge")
 
 
@@ -52,7 +53,7 @@ class BareLoop:
         self, options: argparse.Namespace, nets: Mapping[str, Any], *, half: bool, trunk: str, mixed: bool = False
     ):
         self.mixed = mixed  # the trained networks too, as with trainer.precision=bf16-mixed
-        overrides = [f"experiment={EXPERIMENTS[options.terms]}"]
+        overrides = [f"experiment={EXPERIMENTS[options.terms]}", "mask=everything"]
         with initialize_config_dir(str(CONF.resolve()), version_base="1.3"):
             config = compose("train", overrides)
         if "lpips" in config.loss.generator:
@@ -141,7 +142,8 @@ class TheirLoop:
             *("cpu", size, self.student.mapping, self.student.synthesis, self.judge),
             *(self.teacher.mapping, self.teacher.synthesis),
             kd_lpips_loss=False,
-            kd_simi_loss=False,
+            mimic_layer=[block for block, r in enumerate(RELATED, start=2) if r <= size],
+            vectors=torch.nn.functional.normalize(torch.randn(25, 512), dim=1),
             dataset="church",
             batch=options.batch,
         )

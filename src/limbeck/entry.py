@@ -75,6 +75,22 @@ def refuse_wrong_kinds(config: Any) -> None:
             raise UserError(f"{name}={after!r}: must be a number")
 
 
+def forget_unselected_terms(config: Any) -> None:
+    """Drop what an experiment says of loss terms that another choice on the command line leaves out.
+
+    Settings named on the command line stay, so that the distiller refuses them by name.
+    """
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import open_dict
+
+    named = [override.lstrip("+~") for override in HydraConfig.get().overrides.task]
+    for player, terms in config.loss.items():
+        for name in [name for name, term in terms.items() if "_target_" not in (term or {})]:
+            if not any(override.startswith(f"loss.{player}.{name}") for override in named):
+                with open_dict(terms):
+                    del terms[name]
+
+
 def refuse_nested_launch(config: Any) -> None:
     """Refuse several processes per job inside a sweep: they would each start the whole sweep again.
 

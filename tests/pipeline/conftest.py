@@ -19,7 +19,6 @@ TINY = [
     "+teacher.discriminator.widths=[16,16,16,16]",
     "pruning.ratio=0.5",
     "loss/generator=[nonsaturating,pixel_l1,path_length]",
-    "~loss.generator.perceptual",
     "metric=[kid_random]",
     "protocol.num_images=64",
     "protocol.batch_size=32",

@@ -19,7 +19,7 @@ ROWS = {
     "no batch": (["batch_size=0"], "batch_size"),
     "missing teacher": (["teacher=stylegan2", "teacher.path=nowhere.pkl"], "nowhere.pkl"),
     "other resolution": (["data.resolution=64"], "resolution"),
-    "deselected loss": (["loss/generator=[nonsaturating]"], "pixel_l1"),
+    "deselected loss": (["loss/generator=[nonsaturating]", "loss.generator.pixel_l1.weight=2"], "pixel_l1"),
     "unwritable folder": (["hydra.run.dir=/dev/null/run"], "/dev/null"),
     "unknown accelerator": (["trainer.accelerator=abacus"], "accelerator"),
 }
