@@ -51,7 +51,7 @@ class Pipeline:
         torch.manual_seed(self.seed)
         teacher = self._imported()
         self.judgement.protocol.check()
-        self.distiller.check()
+        self.distiller.check(teacher)
         pruned, initialized = self._prepared(teacher, folder)
         announce("distil", f"{self.distiller.kimg:g} kimg in batches of {self.distiller.batch_size}")
         loggers = [make(folder) for make in self.loggers.values()]
@@ -66,6 +66,7 @@ class Pipeline:
         if parallel.rank() == 0:
             log_rows(loggers, report.rows, kimg=self.distiller.kimg)
             report.write(folder)
+            self.judgement.forget(folder)
         announce("done", f"{folder / 'report.html'}")
 
     def _claimed(self, folder: Path, config_text: str) -> bool:

@@ -85,8 +85,9 @@ class Network(nn.Module, ABC):
 
     resolution and num_channels of its images; num_classes: 0 if it takes no labels; latent_shape: of what it draws one
     image from. Style-based generators also have z_dim and the parts `mapping(latent, label) -> style` and
-    `synthesis(style) -> image`.
+    `synthesis(style) -> image`; denoisers have block_names, of the blocks whose outputs `forward` can return.
 
+    draw_settings: names of the settings that `draw` reads, in the order in which reports show them.
     truncates_widths: the family's published students keep int(size * (1 - ratio)) channels of a group, in floating
     point, not the ceiling of the exact product.
     """
@@ -98,6 +99,8 @@ class Network(nn.Module, ABC):
     z_dim: int
     mapping: Any
     synthesis: Any
+    block_names: tuple[str, ...]
+    draw_settings: tuple[str, ...] = ()
     truncates_widths: bool = False
 
     @property
@@ -129,12 +132,23 @@ class Network(nn.Module, ABC):
     def example_inputs(self, num_images: int = 1) -> dict[str, Tensor]:
         """Keyword arguments of one forward pass, zeros where values do not matter; for timing and export."""
 
+    def cost_notes(self, **how: Any) -> tuple[str, ...]:
+        """What a reader must know about the MACs and the latency of one forward pass. how: settings of `draw`."""
+        return ()
+
     def draw(self, latent: Tensor, label: Tensor | None = None, **how: Any) -> Tensor:
         """Images [n, c, h, w] from standard normal latents [n, *latent_shape], nominally in [-1, 1].
 
         how: settings of any family; those of other families are ignored.
         """
         raise UserError(f"{type(self).__name__} draws no images")
+
+    def drawing_stages(self, latent: Tensor, num_stages: int, **how: Any) -> Tensor | None:
+        """How `draw` comes to its images: [num_stages, n, c, h, w], the latents first, the images last.
+
+        None for a network that draws them in one pass.
+        """
+        return None
 
     def alpha_bar(self) -> Tensor:
         """Of a denoiser: the share [num_train_steps] of the clean image's variance that is left at each time step."""

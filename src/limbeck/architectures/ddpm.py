@@ -293,6 +293,7 @@ class UNet(Network):
     """
 
     truncates_widths = True
+    draw_settings = ("steps", "grid", "eta")
 
     def __init__(
         self,
@@ -341,6 +342,8 @@ class UNet(Network):
         plan = Plan(self._arguments["widths"], norm_groups, norm_eps, dropout, head_width, down_padding)
         self.time_embedding = TimeEmbedding(plan, level_widths[0])
         self._build(plan)
+        down, up = ([f"{way}_blocks.{index}" for index in range(len(level_widths))] for way in ("down", "up"))
+        self.block_names = (*down, "mid_block", *up)
         unknown = sorted(set(plan.widths) - plan.used)
         if unknown:
             raise UserError(f"widths[{unknown[0]!r}]: no such channel group")
@@ -463,6 +466,24 @@ class UNet(Network):
         """Images from standard normal noise by DDIM. steps, grid: see `time_grid`; eta: see `ddim`."""
         timesteps = time_grid(steps, grid, self._arguments["num_train_steps"])
         return ddim(self, latent, timesteps, self.alpha_bar(), eta)
+
+    def cost_notes(self, *, steps: int = 100, **_others: Any) -> tuple[str, ...]:
+        return (f"MACs and latency are those of one estimate of the noise; an image takes {steps} of them",)
+
+    def drawing_stages(
+        self, latent: Tensor, num_stages: int, *, steps: int = 100, grid: str = "uniform", eta: float = 0.0, **_: Any
+    ) -> Tensor:
+        """Noisy images at evenly spread steps of `draw`, from the noise to the image."""
+        seen: list[Tensor] = []
+
+        def watched(noisy: Tensor, timestep: Tensor) -> Tensor:
+            seen.append(noisy)
+            return self(noisy, timestep)
+
+        timesteps = time_grid(steps, grid, self._arguments["num_train_steps"])
+        seen.append(ddim(watched, latent, timesteps, self.alpha_bar(), eta))
+        shown = torch.linspace(0, len(seen) - 1, num_stages).round().int().tolist()
+        return torch.stack([seen[index] for index in shown])
 
     @property
     def arguments(self) -> dict[str, Any]:

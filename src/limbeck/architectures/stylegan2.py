@@ -307,6 +307,8 @@ class Generator(Network):
     kernels: kernel size of the second convolution of each block (1 in StyleKD's heterogeneous student).
     """
 
+    draw_settings = ("noise", "truncation")
+
     def __init__(
         self,
         *,

@@ -24,6 +24,13 @@ class Judges(ABC):
     def __call__(self, pair: Pair) -> Mapping[str, nn.Module]: ...
 
 
+class NoJudges(Judges):
+    """For regimes without discriminators."""
+
+    def __call__(self, pair: Pair) -> dict[str, nn.Module]:
+        return {}
+
+
 class Fresh(Judges):
     """The teacher's discriminator architecture with new random weights (SVS, DCP-GAN, StyleKD)."""
 

@@ -17,9 +17,9 @@ from limbeck.callbacks.checkpoint import Checkpoint
 from limbeck.data.base import ImageSource
 from limbeck.data.loading import train_loader
 from limbeck.distillation.discriminators import Judges
+from limbeck.distillation.training import StudentTraining
 from limbeck.errors import CheckpointError, UserError
-from limbeck.frozen import Frozen
-from limbeck.losses.weighted import checked_terms
+from limbeck.losses.weighted import Weighted, checked_terms
 from limbeck.model import Model, Pair
 from limbeck.parallel import gathered
 
@@ -31,10 +31,11 @@ class Distiller:
     """Pair in, pair with the trained student out.
 
     module: makes the LightningModule from a pair; trainer: makes the Trainer.
+    optimizer, loss: by player, "generator" and, where there are judges, "discriminator".
     batch_size: over all processes; kimg: length in thousands of images.
     """
 
-    module: Callable[..., pl.LightningModule]
+    module: Callable[..., StudentTraining]
     trainer: Callable[..., pl.Trainer]
     judges: Judges
     optimizer: Mapping[str, Callable]
@@ -71,30 +72,41 @@ class Distiller:
         self._refuse_drift(module)
         return replace(pair, student=self._result(module, pair))
 
-    def check(self) -> None:
+    def check(self, teacher: Model) -> None:
         """Refuse what cannot work, before the first stage of a run.
 
-        Raises: UserError for an impossible number, settings of a term that is not selected, or a missing file.
+        Raises: UserError for an impossible number, settings of a term that is not selected, a missing file, or a
+        regime, judges and terms that do not fit together or not this teacher.
         """
-        for player, terms in self.loss.items():
-            for weighted in checked_terms(player, terms).values():
+        for terms in self._terms().values():
+            for weighted in terms.values():
                 weighted.term.check()
         for name, value, whole in (("kimg", self.kimg, False), ("batch_size", self.batch_size, True)):
             if value <= 0 or (whole and value != int(value)):
                 raise UserError(f"{name}={value}: must be {'a whole number' if whole else 'a number'} above 0")
+        with torch.random.fork_rng(devices=[]):
+            self.build(Pair(teacher, teacher))
 
-    def build(self, pair: Pair) -> pl.LightningModule:
+    def build(self, pair: Pair) -> StudentTraining:
         """The LightningModule of this run, untrained."""
+        terms = self._terms()
+        playing = [player for player, some in terms.items() if some]
+        for player in playing:
+            if player not in self.optimizer:
+                raise UserError(f"optimizer.{player}: not set, but loss/{player} has terms")
         return self.module(
             pair,
             judges=self.judges(pair),
-            generator_terms=checked_terms("generator", self.loss["generator"]),
-            discriminator_terms=checked_terms("discriminator", self.loss["discriminator"]),
-            generator_optimizer=self.optimizer["generator"],
-            discriminator_optimizer=self.optimizer["discriminator"],
+            **{f"{player}_terms": some for player, some in terms.items()},
+            **{f"{player}_optimizer": self.optimizer[player] for player in playing},
             kimg=self.kimg,
             batch_size=self.batch_size,
         )
+
+    def _terms(self) -> dict[str, dict[str, Weighted]]:
+        """The selected terms by player; a player without any is left to the regime, which needs it or not."""
+        selected = {player: self.loss.get(player) or {} for player in ("generator", "discriminator")}
+        return {player: checked_terms(player, terms) if terms else {} for player, terms in selected.items()}
 
     @staticmethod
     def _quiet() -> None:
@@ -126,17 +138,17 @@ class Distiller:
             raise UserError(f"trainer: {' '.join(str(error).split())}") from error
 
     @staticmethod
-    def _refuse_drift(module: pl.LightningModule) -> None:
+    def _refuse_drift(module: StudentTraining) -> None:
         """Every process must hold the same student; anything else is an error of this program."""
         sums = gathered([parameter.double().sum().item() for parameter in module.ema.parameters()])
         if any(other != sums[0] for other in sums):
             raise RuntimeError("the processes hold different students")
 
-    def _result(self, module: pl.LightningModule, pair: Pair) -> Model:
-        judge = next(iter(module.judges.values()))
-        judge = cast(Network, judge.network if isinstance(judge, Frozen) else judge).cpu().eval().requires_grad_(False)
+    def _result(self, module: StudentTraining, pair: Pair) -> Model:
+        judge = module.final_judge()
+        judge = None if judge is None else judge.cpu().eval().requires_grad_(False)
         generator = cast(Network, module.ema).cpu().eval()
-        student = replace(pair.student, generator=generator, discriminator=judge)
+        student = replace(pair.student, generator=generator, discriminator=cast(Network | None, judge))
         described = {name: weighted.term.describe() for name, weighted in self.loss["generator"].items()}
         settings = {f"loss_{name}": facts for name, facts in sorted(described.items()) if facts}
         facts = {"kimg": self.kimg, "batch_size": self.batch_size, "losses": sorted(described)}
@@ -156,7 +168,7 @@ def _images_seen(path: Path) -> int:
     return int(_read(path)["state_dict"]["images_seen"])
 
 
-def _load_state(module: pl.LightningModule, path: Path) -> None:
+def _load_state(module: StudentTraining, path: Path) -> None:
     """All but the loss terms' own state, which needs a teacher's pass through `setup` and is of no more use."""
     state = {name: value for name, value in _read(path)["state_dict"].items() if not name.startswith("term_states.")}
     missing = module.load_state_dict(state, strict=False).missing_keys

@@ -4,7 +4,7 @@ Each side has an ordinary turn and one further turn per lazy cadence of its term
 StyleGAN2 release: generator, then discriminators.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -12,14 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from limbeck.distillation.schedules import lazy_correction
+from limbeck.distillation.optimizers import MakeOptimizer, corrected, own_parameters
+from limbeck.distillation.training import Observe
 from limbeck.frozen import Frozen
 from limbeck.losses.image_step import Players, Step
 from limbeck.losses.steps import DiscriminatorStep, Draw, GeneratorStep
 from limbeck.losses.weighted import Weighted, cadences
-
-MakeOptimizer = Callable[..., Optimizer]
-Observe = Callable[[Step], None]
 
 
 class Loop(Protocol):
@@ -80,13 +78,13 @@ class Game:
 
     def optimizers(self, make_generator: MakeOptimizer, make_discriminator: MakeOptimizer) -> list[Optimizer]:
         """One for the generator, one per trained judge; terms' own parameters join the first of their player."""
-        generator = [*self.players.student.parameters(), *_own_parameters(self.generator_terms)]
+        generator = [*self.players.student.parameters(), *own_parameters(self.generator_terms)]
         judges = [[*judge.parameters()] for judge in self.trained.values()]
         if judges:
-            judges[0] += _own_parameters(self.discriminator_terms)
+            judges[0] += own_parameters(self.discriminator_terms)
         return [
-            _corrected(make_generator, generator, self.generator_terms),
-            *(_corrected(make_discriminator, judge, self.discriminator_terms) for judge in judges),
+            corrected(make_generator, generator, self.generator_terms),
+            *(corrected(make_discriminator, judge, self.discriminator_terms) for judge in judges),
         ]
 
     def play(self, loop: Loop, optimizers: Sequence, real: Tensor, label: Tensor) -> None:
@@ -168,20 +166,5 @@ def set_trainable(module: nn.Module, on: bool) -> None:
         parameter.requires_grad_(on)
 
 
-def _own_parameters(terms: Mapping[str, Weighted]) -> list[nn.Parameter]:
-    return [parameter for term in terms.values() for parameter in term.parameters()]
-
-
 def _feature_resolutions(terms: Mapping[str, Weighted]) -> tuple[int, ...]:
     return tuple(sorted({r for weighted in terms.values() for r in weighted.term.feature_resolutions}))
-
-
-def _corrected(make: MakeOptimizer, parameters: Sequence[nn.Parameter], terms: Mapping[str, Weighted]) -> Optimizer:
-    """An optimizer whose learning rate and betas allow for the extra lazy steps."""
-    share = lazy_correction(list(cadences(terms)))
-    optimizer = make(parameters)
-    for group in optimizer.param_groups:
-        group["lr"] *= share
-        if "betas" in group:
-            group["betas"] = tuple(beta**share for beta in group["betas"])
-    return optimizer

@@ -13,11 +13,13 @@ from limbeck.model import Pair
 class Term(nn.Module, ABC):
     """A loss term. Constructors only store; buffers (running means) travel in the checkpoint.
 
-    feature_resolutions: generator blocks whose outputs the term reads from the step.
+    feature_resolutions: blocks of a style-based generator whose outputs the term reads from the step.
+    feature_blocks: the same of a denoiser, by name.
     reads_teacher_judge: whether it looks into the teacher's discriminator (`step.players.teacher_judge`).
     """
 
     feature_resolutions: tuple[int, ...] = ()
+    feature_blocks: tuple[str, ...] = ()
     reads_teacher_judge: bool = False
 
     def check(self) -> None:

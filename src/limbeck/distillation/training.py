@@ -1,0 +1,199 @@
+"""What every training regime shares: counting images, micro-batches, the weight average, schedules and the log.
+
+Progress is counted in images, never in optimizer steps.
+"""
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.strategies import DDPStrategy
+from torch import Tensor, nn
+
+from limbeck.distillation.scalars import Scalars
+from limbeck.distillation.schedules import ema_decay, learning_rate_scale
+from limbeck.errors import UserError
+from limbeck.frozen import Frozen
+from limbeck.losses.image_step import Step
+from limbeck.losses.weighted import Weighted
+from limbeck.model import Pair
+
+Observe = Callable[[Step], None]
+
+
+class StudentTraining(pl.LightningModule, ABC):
+    """Trains `student`, a copy of `pair.student`'s generator; its moving average `ema` is the result.
+
+    terms: of every player, by player and name. step_kinds: what a regime offers to each player's terms.
+    batch_size: images per optimizer step over all processes.
+    ema_half_life_kimg, ema_ramp_up: see `schedules.ema_decay`. warmup_kimg, decay_kimg: of the learning rates.
+    frozen_precision: "float32" or "bfloat16" for teacher and feature networks.
+    use_teacher: False for a student that is trained from scratch.
+    clip_gradient_norm: longest gradient over all parameters of one optimizer; None for any length.
+    """
+
+    images_seen: Tensor
+    automatic_optimization = False
+    step_kinds: ClassVar[Mapping[str, type[Step]]]
+
+    def __init__(
+        self,
+        pair: Pair,
+        *,
+        terms: Mapping[str, Mapping[str, Weighted]],
+        kimg: float,
+        batch_size: int,
+        ema_half_life_kimg: float,
+        ema_ramp_up: float | None,
+        warmup_kimg: float,
+        decay_kimg: float,
+        log_every_kimg: float,
+        frozen_precision: str,
+        use_teacher: bool,
+        clip_gradient_norm: float | None = None,
+    ):
+        super().__init__()
+        if frozen_precision not in ("float32", "bfloat16"):
+            raise UserError(f"frozen_precision={frozen_precision!r}: must be 'float32' or 'bfloat16'")
+        if clip_gradient_norm is not None and not clip_gradient_norm > 0:
+            raise UserError(f"distillation.clip_gradient_norm={clip_gradient_norm}: must be above 0, or null")
+        learning_rate_scale(0, kimg, warmup_kimg=warmup_kimg, decay_kimg=decay_kimg)
+        for player, some in terms.items():
+            if bool(some) != (player in self.step_kinds):
+                lacks = "no term is selected" if not some else "the chosen distillation has no such player; select []"
+                raise UserError(f"loss/{player}: {lacks}")
+            for name, weighted in some.items():
+                weighted.term.check_fits(f"loss/{player}: {name!r}", self.step_kinds[player])
+        self.frozen_half = frozen_precision == "bfloat16"
+        self.student = copy.deepcopy(pair.student.generator).train().requires_grad_(True)
+        self.ema = copy.deepcopy(pair.student.generator).eval().requires_grad_(False)
+        # A copy, because the teacher may be trained on and will be moved to another device.
+        self.pair = replace(pair, teacher=replace(pair.teacher, generator=copy.deepcopy(pair.teacher.generator)))
+        self.teacher = Frozen(self.pair.teacher.generator, half=self.frozen_half) if use_teacher else None
+        self.term_states = nn.ModuleDict({player: nn.ModuleDict(some) for player, some in terms.items()})
+        self.terms = {player: dict(some) for player, some in terms.items()}
+        self.kimg, self.batch_size = float(kimg), int(batch_size)
+        self.ema_half_life_kimg, self.ema_ramp_up = ema_half_life_kimg, ema_ramp_up
+        self.warmup_kimg, self.decay_kimg, self.log_every_kimg = warmup_kimg, decay_kimg, log_every_kimg
+        self.clip_gradient_norm = clip_gradient_norm
+        self.register_buffer("images_seen", torch.zeros([], dtype=torch.int64))
+        self.last_losses: dict[str, float] = {}
+        self._scalars = Scalars()
+
+    # -- what a regime adds ----------------------------------------------------------------------------------
+
+    @abstractmethod
+    def play(self, optimizers: list, real: Tensor, label: Tensor) -> None:
+        """One iteration. optimizers: all of `configure_optimizers`; real: [n, c, h, w] in [-1, 1] with `label` [n]."""
+
+    @abstractmethod
+    def final_judge(self) -> nn.Module | None:
+        """The discriminator that is saved beside the student."""
+
+    # -- what a run consists of ------------------------------------------------------------------------------
+
+    @property
+    def total_images(self) -> int:
+        return round(self.kimg * 1000)
+
+    @property
+    def step_index(self) -> int:
+        """Number of this step, from 0."""
+        return int(self.images_seen) // self.batch_size
+
+    def setup(self, stage: str) -> None:
+        for some in self.terms.values():
+            for weighted in some.values():
+                weighted.term.prepare(self.pair, half=self.frozen_half)
+
+    # -- one iteration ---------------------------------------------------------------------------------------
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        seen = int(self.images_seen)
+        self._set_learning_rates(seen / 1000)
+        real, label = batch
+        made = self.optimizers()
+        self.play(
+            list(made) if isinstance(made, list) else [made],
+            real.to(self.device, torch.float32) / 127.5 - 1,
+            label,
+        )
+        self._average(seen)
+        self.images_seen += self.batch_size
+        self._flush_log(seen, seen + self.batch_size)
+
+    def optimize(
+        self,
+        optimizers: Sequence,
+        player: str,
+        terms: Mapping[str, Weighted],
+        steps: Sequence[Step],
+        observe: Observe | None = None,
+    ) -> None:
+        """Zero, accumulate over micro-batches, step; note every term as loss/<player>/<name>."""
+        for optimizer in optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        for index, step in enumerate(steps):
+            total: Any = 0.0
+            for name, term in terms.items():
+                added, value = term(step)
+                total = total + added
+                self.note(f"loss/{player}/{name}", value)
+            with self._no_sync(last=index == len(steps) - 1):
+                self.manual_backward(total / len(steps))
+            if observe is not None:
+                observe(step)
+        for optimizer in optimizers:
+            if self.clip_gradient_norm is not None:
+                parameters = [p for group in optimizer.param_groups for p in group["params"]]
+                self.note(
+                    f"gradient/{player}/norm", torch.nn.utils.clip_grad_norm_(parameters, self.clip_gradient_norm)
+                )
+            optimizer.step()
+
+    @torch.no_grad()
+    def _average(self, seen: int) -> None:
+        """Move the EMA generator (and its buffers) towards the student."""
+        decay = ema_decay(self.batch_size, self.ema_half_life_kimg, seen, self.ema_ramp_up)
+        torch._foreach_lerp_(list(self.ema.parameters()), list(self.student.parameters()), 1 - decay)
+        for mean, buffer in zip(self.ema.buffers(), self.student.buffers(), strict=True):
+            mean.copy_(buffer)
+
+    def _set_learning_rates(self, kimg: float) -> None:
+        scale = learning_rate_scale(kimg, self.kimg, warmup_kimg=self.warmup_kimg, decay_kimg=self.decay_kimg)
+        for optimizer in self.trainer.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group.setdefault("base_lr", group["lr"]) * scale
+
+    def _no_sync(self, *, last: bool):
+        """Gradients meet once per optimizer step, not once per micro-batch."""
+        strategy = self.trainer.strategy
+        if last or not isinstance(strategy, DDPStrategy):
+            return nullcontext()
+        return strategy.block_backward_sync()
+
+    # -- the log ---------------------------------------------------------------------------------------------
+
+    def note(self, name: str, value: Tensor) -> None:
+        """Add one value to the mean that the next row of the log shows."""
+        self._scalars.note(name, value)
+
+    def check_finite(self) -> dict[str, float]:
+        """Means of all noted values since the last row. Raises: UserError naming one that is not finite."""
+        return self._scalars.means(int(self.images_seen))
+
+    def _flush_log(self, before: int, now: int) -> None:
+        interval = max(1, round(self.log_every_kimg * 1000))
+        if before // interval != now // interval or now >= self.total_images:
+            self.last_losses = self.check_finite()
+            self._scalars.clear()
+            values = {"kimg": now / 1000, **self.last_losses}
+            for logger in self.trainer.loggers:
+                logger.log_metrics(values, step=now)
+        if now >= self.total_images:
+            self.trainer.should_stop = True
