@@ -29,6 +29,7 @@ def main(config: DictConfig) -> None:
             report = judgement(models, data=built["data"], config=settings, folder=folder, title="Evaluation")
             if parallel.rank() == 0:
                 report.write(folder)
+                judgement.forget(folder)
                 print("", markdown_table(report), *protocol_lines(report.protocol), sep="\n")
         announce("done", f"{folder / 'report.html'}")
 

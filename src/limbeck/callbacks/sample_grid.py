@@ -20,11 +20,20 @@ class SampleGrid(pl.Callback):
     """Writes samples/kimg<count>.png into the run folder and shows it to all loggers that take pictures.
 
     every_kimg: also at the start and the end. num_images: columns of the grid; rows are the teacher, if there is one,
-    and the student's moving average. seed: of the latents; noise is constant.
+    and the student's moving average. seed: of the latents; noise is constant. steps, grid: of denoisers, see `sample`.
     """
 
-    def __init__(self, *, every_kimg: float = 5.0, num_images: int = 8, seed: int = 0):
+    def __init__(
+        self,
+        *,
+        every_kimg: float = 5.0,
+        num_images: int = 8,
+        seed: int = 0,
+        steps: int = 50,
+        grid: str = "uniform",
+    ):
         self.every_kimg, self.num_images, self.seed = every_kimg, num_images, seed
+        self.steps, self.grid = steps, grid
         self._before = 0
         self._teacher_images: Tensor | None = None
 
@@ -63,4 +72,4 @@ class SampleGrid(pl.Callback):
                 logger.log_image("samples", picture, kimg=images / 1000)
 
     def _images(self, generator: Network) -> Tensor:
-        return sample(Model(generator), self.num_images, seed=self.seed).cpu()
+        return sample(Model(generator), self.num_images, seed=self.seed, steps=self.steps, grid=self.grid).cpu()

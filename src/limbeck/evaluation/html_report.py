@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 COSTS = {"parameters": "num_parameters", "MACs": "macs", "size MiB": "size_mib", "latency ms": "latency_ms"}
 RATE = "speed/images_per_second"
-SCORES_PICTURE = "scores.png"
+SCORES_PICTURE, STAGES_PICTURE = "scores.png", "samples/stages.png"
 
 
 def html_report(report: Report, folder: Path) -> str:
@@ -31,6 +31,7 @@ def html_report(report: Report, folder: Path) -> str:
     sections = [
         ("Teacher and student", _table(report)),
         ("The same latents in every row", "".join(_figure(row) for row in report.rows if row.grid)),
+        ("From noise to image", _stages_picture(folder / STAGES_PICTURE)),
         ("Channels kept", _scores(folder / SCORES_PICTURE)),
         ("Training", _speed(rows) + curves_html(rows)),
         ("How the numbers were measured", _facts(report.protocol)),
@@ -100,6 +101,13 @@ def _scores(path: Path) -> str:
         return ""
     words = "Scores per group of channels, best first; below them which channels stay, in their order."
     return f"<p class='note'>{words}</p>{_picture(path, 'scores per group')}"
+
+
+def _stages_picture(path: Path) -> str:
+    if not path.is_file():
+        return ""
+    words = "One row per model in the order of the table, the same noise in each; evenly spread steps."
+    return f"<p class='note'>{words}</p>{_picture(path, 'from noise to image')}"
 
 
 def _speed(rows: list[dict[str, float]]) -> str:

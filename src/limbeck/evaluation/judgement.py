@@ -1,6 +1,7 @@
 """From the models of a run to the rows of its report: cost, metrics under one protocol, pictures."""
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,20 @@ import torch
 
 from limbeck import parallel
 from limbeck.data.base import ImageSource
+from limbeck.evaluation.image_store import ImageStore
 from limbeck.evaluation.protocol import Protocol
 from limbeck.evaluation.report import Report, Row
-from limbeck.evaluation.sampling import sample
+from limbeck.evaluation.samples import Progress
+from limbeck.evaluation.sampling import sample, stages
 from limbeck.evaluation.versions import versions
 from limbeck.files import written_aside
 from limbeck.images import image_grid
 from limbeck.model import Model
 from limbeck.profiling import latencies, profile, size_mib
+from limbeck.terminal import LiveLine, counted
+
+PICTURES, DRAWN, STAGES = "samples", "samples/drawn", "samples/stages.png"
+NUM_STAGES = 10
 
 
 @dataclass(frozen=True)
@@ -42,24 +49,41 @@ class Judgement:
     ) -> Report:
         """One row per stage that changed the model; the first stage is the one compared with."""
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        models, rows = distinct(stages), []
+        models, rows, store = distinct(stages), [], ImageStore(folder / DRAWN)
         timings = latencies([model.generator.to(device).eval() for model in models.values()])
         for (name, model), timing in zip(models.items(), timings, strict=True):
-            rows.append(self._row(name, model, timing.latency_ms, stages, data, folder, device))
+            rows.append(self._row(name, model, timing.latency_ms, stages, data, store, folder, device))
             tell(f"{name}: " + ", ".join(f"{key} {value:.4g}" for key, value in rows[-1].metrics.items()))
-        protocol = self.protocol.describe(data)
-        return Report(rows=rows, protocol=protocol, config=dict(config), versions=versions(), title=title)
+        if parallel.rank() == 0:
+            self._picture_stages(models, folder / STAGES)
+        generator = next(iter(models.values())).generator
+        return Report(
+            rows=rows,
+            protocol=self.protocol.describe(data, generator),
+            config=dict(config),
+            versions=versions(),
+            title=title,
+            notes=generator.cost_notes(**self.protocol.how(generator)),
+        )
+
+    def forget(self, folder: Path) -> None:
+        """Remove what an interrupted evaluation would have gone on from."""
+        ImageStore(folder / DRAWN).clear()
 
     def _row(
-        self, name: str, model: Model, latency_ms: float, stages: Mapping[str, Model], data, folder: Path, device
+        self, name: str, model: Model, latency_ms: float, stages: Mapping[str, Model], data, store, folder: Path, device
     ) -> Row:
         reference_name, reference = next(iter(stages.items()))
         generator = model.generator.to(device).eval()
         cost = profile(generator)
-        metrics = self.protocol(model, data=data, teacher=None if name == reference_name else reference, device=device)
-        picture = folder / "samples" / f"{name}.png"
+        teacher = None if name == reference_name else reference
+        with progress_of(name) as on_progress:
+            metrics = self.protocol(
+                model, data=data, teacher=teacher, device=device, store=store, on_progress=on_progress
+            )
+        picture = folder / PICTURES / f"{name}.png"
         if parallel.rank() == 0:
-            images = sample(model, self.num_pictures, seed=self.picture_seed)
+            images = sample(model, self.num_pictures, seed=self.picture_seed, **self._how())
             with written_aside(picture) as aside:
                 image_grid(images, columns=self.num_pictures // 2).save(aside, format="PNG")
         return Row(
@@ -73,6 +97,35 @@ class Judgement:
             history=model.history,
             terms=model.terms,
         )
+
+    def _how(self) -> dict[str, Any]:
+        """The protocol's settings as far as pictures share them: injected noise would hide differences."""
+        return {name: getattr(self.protocol, name) for name in ("steps", "grid", "eta")}
+
+    def _picture_stages(self, models: Mapping[str, Model], path: Path) -> None:
+        """One row per model: how its first picture comes to be, if it takes several passes."""
+        rows = [stages(model, NUM_STAGES, seed=self.picture_seed, **self._how()) for model in models.values()]
+        found = [row.cpu() for row in rows if row is not None]
+        if found:
+            with written_aside(path) as aside:
+                image_grid(torch.cat(found), columns=NUM_STAGES).save(aside, format="PNG")
+
+
+@contextlib.contextmanager
+def progress_of(name: str) -> Iterator[Progress]:
+    """A line about an evaluation that lasts. name: of the model."""
+    lines: dict[str, LiveLine] = {}
+    shown = []
+
+    def told(what: str, done: int, total: int) -> None:
+        line = lines.setdefault(what, LiveLine())
+        if line.due():
+            line.show(f"{name}, {what}: {counted(done, total, line.rate(done), 'images')}")
+            shown.append(line)
+
+    yield told
+    if shown:
+        shown[-1].end()
 
 
 def distinct(stages: Mapping[str, Model]) -> dict[str, Model]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import OmegaConf
 
 from limbeck.evaluation.figures import heading, highlights, measured, metric_names, ratio, short, times
+from limbeck.evaluation.html_report import STAGES_PICTURE
 
 if TYPE_CHECKING:
     from limbeck.evaluation.report import Report
@@ -28,6 +29,8 @@ def markdown_report(report: Report, folder: Path) -> str:
     if pictures:
         parts.append("## The same latents in every row")
         parts += [f"**{row.name}**\n\n![{row.name}]({_link(row.grid, folder)})" for row in pictures]
+    if (folder / STAGES_PICTURE).is_file():
+        parts.append(f"## From noise to image\n\n![one row per model, in the order of the table]({STAGES_PICTURE})")
     parts += ["## Protocol", "\n".join(_bullets(report.protocol))]
     history = max((row.history for row in report.rows), key=len, default=())
     if history:

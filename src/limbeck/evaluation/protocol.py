@@ -8,14 +8,18 @@ from typing import Any
 
 import torch
 
+from limbeck.architectures.base import Network
 from limbeck.data.base import ImageSource
 from limbeck.errors import UserError
+from limbeck.evaluation.image_store import ImageStore
 from limbeck.evaluation.reference import num_reference_images
 from limbeck.evaluation.samples import Drawing, DrawnSamples, Progress
+from limbeck.functional.diffusion import GRIDS
 from limbeck.metrics.base import Metric
 from limbeck.model import Model
 
 NOISES = ("random", "const", "none")
+DRAW_SETTINGS = ("noise", "truncation", "steps", "grid", "eta")
 
 
 class Protocol:
@@ -25,6 +29,9 @@ class Protocol:
     random order; None for all. seed: of latents, labels and injected noise. batch_size: of drawing and embedding;
     part of the protocol because random noise and rounding depend on it. noise: "random", "const" or "none".
     truncation: psi. quantize: round images to 8 bits before they are embedded, as files would.
+    steps, grid, eta: of DDIM; a network reads its own family's settings (`Network.draw_settings`) and no others.
+    keep_drawn: whether drawn images are kept as files while an evaluation lasts, if it has a folder: an interrupted
+    one then goes on where it was, and the teacher's images are drawn once for all rows; for slow networks.
 
     Under several processes each draws and embeds its share of the batches; the result is that of one process.
     """
@@ -39,11 +46,16 @@ class Protocol:
         batch_size: int = 50,
         noise: str = "const",
         truncation: float = 1.0,
+        steps: int = 100,
+        grid: str = "uniform",
+        eta: float = 0.0,
         quantize: bool = True,
+        keep_drawn: bool = False,
     ) -> None:
         self.metrics, self.num_images, self.num_reference = metrics, num_images, num_reference
         self.seed, self.batch_size, self.noise = seed, batch_size, noise
-        self.truncation, self.quantize = truncation, quantize
+        self.truncation, self.steps, self.grid, self.eta = truncation, steps, grid, eta
+        self.quantize, self.keep_drawn = quantize, keep_drawn
 
     def __call__(
         self,
@@ -52,12 +64,14 @@ class Protocol:
         data: ImageSource,
         teacher: Model | None = None,
         device: torch.device | str = "cpu",
+        store: ImageStore | None = None,
         on_progress: Progress | None = None,
     ) -> dict[str, float]:
         """Values by name, in the order of the metrics.
 
         teacher: compared with on the same latents by the metrics that do so. device: where images are embedded; the
-        generators stay where they are. on_progress: told (what, images done, images in all).
+        generators stay where they are. store: of drawn images, used if `keep_drawn`.
+        on_progress: told (what, images done, images in all).
 
         Raises: UserError for wrong settings, missing weights of an embedding, or two metrics of one name.
         """
@@ -68,14 +82,14 @@ class Protocol:
                 num_reference=self.num_reference,
                 seed=self.seed,
                 batch_size=self.batch_size,
-                noise=self.noise,
-                truncation=self.truncation,
+                how=self.how(model.generator),
                 quantize=self.quantize,
             ),
             model,
             data=data,
             teacher=teacher,
             device=torch.device(device),
+            store=store if self.keep_drawn else None,
             on_progress=on_progress,
         )
         values: dict[str, float] = {}
@@ -87,16 +101,20 @@ class Protocol:
             values |= found
         return values
 
-    def describe(self, data: ImageSource) -> dict[str, Any]:
-        """Everything the numbers depend on; JSON values."""
+    def how(self, generator: Network | None = None) -> dict[str, Any]:
+        """The settings by which images are drawn: those that this network reads, or all."""
+        names = DRAW_SETTINGS if generator is None else generator.draw_settings
+        return {name: getattr(self, name) for name in names}
+
+    def describe(self, data: ImageSource, generator: Network | None = None) -> dict[str, Any]:
+        """Everything the numbers depend on; JSON values. generator: of the family that is judged, None for any."""
         return {
             "num_images": self.num_images,
             "num_reference": num_reference_images(data, self.num_reference),
             "reference": f"{type(data).__name__}, sha256 {data.digest()}",
             "seed": self.seed,
             "batch_size": self.batch_size,
-            "noise": self.noise,
-            "truncation": self.truncation,
+            **self.how(generator),
             "images": "clamped to [-1, 1]" + (", rounded to 8 bits" if self.quantize else ", not rounded"),
             "metrics": {name: metric.describe() for name, metric in self.metrics.items()},
         }
@@ -108,7 +126,11 @@ class Protocol:
         """
         if self.noise not in NOISES:
             raise UserError(f"protocol.noise={self.noise!r}: allowed: {', '.join(NOISES)}")
-        for name in ("num_images", "batch_size"):
+        if self.grid not in GRIDS:
+            raise UserError(f"protocol.grid={self.grid!r}: allowed: {', '.join(GRIDS)}")
+        if not 0 <= self.eta <= 1:
+            raise UserError(f"protocol.eta={self.eta}: must lie in [0, 1]")
+        for name in ("num_images", "batch_size", "steps"):
             if getattr(self, name) < 1:
                 raise UserError(f"protocol.{name}={getattr(self, name)}: must be at least 1")
         for metric in self.metrics.values():
@@ -117,7 +139,8 @@ class Protocol:
 
 def protocol_lines(description: Mapping[str, Any]) -> list[str]:
     """`Protocol.describe` for a terminal: one line for the images, one for each metric."""
-    images = ", ".join(f"{name} {description[name]}" for name in ("seed", "noise", "truncation", "batch_size"))
+    named = [name for name in ("seed", *DRAW_SETTINGS, "batch_size") if name in description]
+    images = ", ".join(f"{name} {description[name]}" for name in named)
     lines = [
         f"{description['num_images']:,} images ({images}; {description['images']}) "
         f"against {description['num_reference']:,} real ones ({description['reference']})"

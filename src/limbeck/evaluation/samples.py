@@ -1,7 +1,9 @@
 """What metrics ask for, made when first asked for: images, features, the teacher's images of the same latents."""
 
-from collections.abc import Callable, Iterator
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,13 +12,14 @@ from limbeck import parallel
 from limbeck.architectures.base import Network
 from limbeck.data.base import ImageSource
 from limbeck.embeddings.base import Embedding
+from limbeck.evaluation.image_store import ImageStore
 from limbeck.evaluation.reference import num_reference_images, reference_features
 from limbeck.evaluation.sampling import (
     Latents,
     drawn_images,
-    drawn_latents,
     eight_bits,
     from_eight_bits,
+    latent_batches,
 )
 from limbeck.metrics.base import Samples
 from limbeck.model import Model
@@ -35,8 +38,7 @@ class Drawing:
     num_reference: int | None
     seed: int
     batch_size: int
-    noise: str
-    truncation: float
+    how: Mapping[str, Any]
     quantize: bool
 
 
@@ -53,11 +55,11 @@ class DrawnSamples(Samples):
         data: ImageSource,
         teacher: Model | None,
         device: torch.device,
+        store: ImageStore | None = None,
         on_progress: Progress | None = None,
     ) -> None:
         self.drawing, self.model, self.data, self.teacher = drawing, model, data, teacher
-        self.device, self.on_progress = device, on_progress
-        self._latents = drawn_latents(model.generator, drawing.num_images, drawing.seed)
+        self.device, self.store, self.on_progress = device, store, on_progress
         self._kept: dict[int, Tensor] = {}
         self._features: dict[tuple[str, str], Tensor] = {}
 
@@ -90,14 +92,19 @@ class DrawnSamples(Samples):
         return self.teacher is not None
 
     def paired(
-        self, function: Callable[[Tensor, Tensor, Embedding], Tensor], embedding: Embedding, *, num_images: int
+        self,
+        function: Callable[[Tensor, Tensor, Any], Tensor],
+        embedding: Embedding | None = None,
+        *,
+        num_images: int | None = None,
     ) -> Tensor:
         assert self.teacher is not None, "has_teacher() first"
-        teacher, loaded = self.teacher.generator, embedding.load().to(self.device)
+        teacher = self.teacher.generator
+        loaded = None if embedding is None else embedding.load().to(self.device)
         return self._over_batches(
             lambda batch: function(self._student_image(batch), self._as_float(self._drawn(teacher, batch)), loaded),
-            min(num_images, self.drawing.num_images),
-            f"pairs, {embedding.name}",
+            min(num_images or self.drawing.num_images, self.drawing.num_images),
+            "pairs" if embedding is None else f"pairs, {embedding.name}",
         )
 
     def _over_batches(self, function: Callable[[Batch], Tensor], num_images: int, what: str) -> Tensor:
@@ -111,10 +118,13 @@ class DrawnSamples(Samples):
         return rows[:num_images]
 
     def _own_batches(self, num_images: int) -> Iterator[tuple[int, Batch]]:
-        size = self.drawing.batch_size
-        for number, start in enumerate(range(0, num_images, size)):
+        drawing = self.drawing
+        batches = latent_batches(self.model.generator, drawing.num_images, drawing.seed, drawing.batch_size)
+        for number, (start, latents) in enumerate(batches):
+            if start >= num_images:
+                return
             if number % parallel.world_size() == parallel.rank():
-                yield number, (start, self._latents.part(start, start + size))
+                yield number, (start, latents)
 
     def _student_image(self, batch: Batch) -> Tensor:
         start = batch[0]
@@ -127,13 +137,18 @@ class DrawnSamples(Samples):
         return self._as_float(image)
 
     def _drawn(self, generator: Network, batch: Batch) -> Tensor:
-        """One batch on the device of the embeddings, in 8 bits if the protocol says so."""
+        """One batch on the device of the embeddings, in 8 bits if the protocol says so; from the store if possible."""
         start, latents = batch
         drawing = self.drawing
-        seed = batch_seed(drawing.seed, start)
-        image = drawn_images(generator, latents, noise=drawing.noise, truncation=drawing.truncation, seed=seed)
-        image = image.to(self.device)
-        return eight_bits(image) if drawing.quantize else image
+
+        def draw() -> Tensor:
+            image = drawn_images(generator, latents, seed=batch_seed(drawing.seed, start), **drawing.how)
+            return eight_bits(image) if drawing.quantize else image
+
+        if self.store is None:
+            return draw().to(self.device)
+        shape = (len(latents), generator.num_channels, generator.resolution, generator.resolution)
+        return self.store.batch(generator, dataclasses.asdict(drawing), start, draw, shape).to(self.device)
 
     def _as_float(self, image: Tensor) -> Tensor:
         return from_eight_bits(image) if self.drawing.quantize else image

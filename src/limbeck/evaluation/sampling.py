@@ -1,5 +1,7 @@
 """Images of a model from a seed: the same latents in the same order on every machine and number of processes."""
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +12,8 @@ from limbeck.architectures.base import Network
 from limbeck.errors import UserError
 from limbeck.model import Model
 from limbeck.seeds import batch_seed, seeded
+
+AT_ONCE = 2**25  # numbers, 128 MiB
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,24 @@ def drawn_latents(generator: Network, num_images: int, seed: int) -> Latents:
     classes = generator.num_classes
     label = torch.randint(classes, (num_images,), generator=source) if classes else None
     return Latents(latent, label)
+
+
+def latent_batches(generator: Network, num_images: int, seed: int, batch_size: int) -> Iterator[tuple[int, Latents]]:
+    """`drawn_latents` part by part, each with the number of its first image.
+
+    Noise images are drawn part by part too, because all of them may not fit into memory. That gives the same numbers
+    where a part holds a multiple of 16 of them.
+    """
+    size = math.prod(generator.latent_shape)
+    if generator.num_classes or num_images * size <= AT_ONCE:
+        whole = drawn_latents(generator, num_images, seed)
+        for start in range(0, num_images, batch_size):
+            yield start, whole.part(start, start + batch_size)
+        return
+    source = torch.Generator().manual_seed(seed)
+    for start in range(0, num_images, batch_size):
+        count = min(batch_size, num_images - start)
+        yield start, Latents(torch.randn(count, *generator.latent_shape, generator=source), None)
 
 
 def drawn_images(generator: Network, latents: Latents, *, seed: int = 0, **how: Any) -> Tensor:
@@ -82,6 +104,17 @@ def sample(
         for start in range(0, n, batch_size)
     ]
     return torch.cat(batches)
+
+
+def stages(model: Model, num_stages: int, *, seed: int = 0, **how: Any) -> Tensor | None:
+    """How the first image of a seed comes to be: [num_stages, c, h, w]; None if it is drawn in one pass.
+
+    how: settings of `sample`.
+    """
+    latents, device = drawn_latents(model.generator, 1, seed), next(model.generator.parameters()).device
+    with torch.no_grad(), torch.autocast(device.type, enabled=False), seeded(batch_seed(seed, 0), device):
+        found = model.generator.drawing_stages(latents.latent.to(device), num_stages, **how)
+    return None if found is None else found[:, 0].float()
 
 
 def eight_bits(image: Tensor) -> Tensor:

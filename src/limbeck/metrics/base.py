@@ -31,11 +31,16 @@ class Samples(ABC):
 
     @abstractmethod
     def paired(
-        self, function: Callable[[Tensor, Tensor, Embedding], Tensor], embedding: Embedding, *, num_images: int
+        self,
+        function: Callable[[Tensor, Tensor, Any], Tensor],
+        embedding: Embedding | None = None,
+        *,
+        num_images: int | None = None,
     ) -> Float[Tensor, " n"]:
-        """`function(student_image, teacher_image, embedding) -> [n]` of the first latents, one value per latent.
+        """`function(student_image, teacher_image, embedding) -> [n]`, one value per latent.
 
-        The images are [n, c, h, w] in [-1, 1]; `embedding` is handed over loaded and on the right device.
+        The images are [n, c, h, w] in [-1, 1]; `embedding`, if any, is handed over loaded and on the right device.
+        num_images: of the first latents; None for all.
         """
 
 
