@@ -1,5 +1,7 @@
+from dataclasses import replace
 from typing import Any
 
+import pytest
 import torch
 
 from limbeck.losses.pixel_l1 import PixelL1, mean_absolute_difference
@@ -40,6 +42,13 @@ def test_reaches_the_student_alone(generator_step):
     assert sum(g.abs().sum() for g in gradients if g is not None) > 0
     assert all(p.grad is None for p in generator_step.players.teacher.network.parameters())
     assert all(p.grad is None for p in generator_step.players.discriminators["fresh"].parameters())
+
+
+@pytest.mark.parametrize(("noise", "equal"), [("const", True), ("none", True), ("random", False)])
+def test_only_shared_noise_makes_a_student_equal_to_its_teacher(generator_step, noise, equal):
+    generator_step.players.student.load_state_dict(generator_step.players.teacher.network.state_dict())
+    generator_step.draw = replace(generator_step.draw, noise=noise)
+    assert (PixelL1()(generator_step).item() == 0) == equal
 
 
 def given_images(step, teacher, student):
