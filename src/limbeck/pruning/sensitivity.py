@@ -47,7 +47,11 @@ def drawn_inputs(network: Network, count: int, source: torch.Generator) -> tuple
     """Normal latents [count, z_dim] and, if there are classes, uniform labels [count], on the network's device.
 
     source: a generator on the CPU, so that every device gets the same.
+
+    Raises: UserError if the network draws its images from anything but a latent vector.
     """
+    if len(network.latent_shape) != 1:
+        raise UserError(f"pruning: this criterion needs a style-based generator, not {type(network).__name__}")
     device = next(network.parameters()).device
     latent = torch.randn(count, network.z_dim, generator=source).to(device)
     classes = network.num_classes
@@ -57,6 +61,12 @@ def drawn_inputs(network: Network, count: int, source: torch.Generator) -> tuple
 def readers_trainable(network: Network) -> contextlib.AbstractContextManager[dict[str, Tensor]]:
     """`only_trainable` for the readers' weights."""
     return only_trainable(network, {axis.parameter for axis in readers(network).values()})
+
+
+def drawn_styles(network: Network, count: int, source: torch.Generator) -> Tensor:
+    """Styles w [count, w_dim] of `drawn_inputs`, without truncation."""
+    latent, label = drawn_inputs(network, count, source)
+    return network.mapping(latent, label)
 
 
 @contextlib.contextmanager

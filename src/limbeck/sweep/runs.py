@@ -51,7 +51,8 @@ def read_runs(folder: Path) -> list[Run]:
 
 def cells(runs: Sequence[Run]) -> list[Cell]:
     """Runs gathered over seeds, in the order of their first runs."""
-    varied, found = varied_keys(runs), {}
+    varied = varied_keys(runs)
+    found: dict[str, list[Run]] = {}
     for run in runs:
         label = ", ".join(setting(run, key) for key in varied) or (run.name if len(runs) == 1 else "run")
         found.setdefault(label, []).append(run)

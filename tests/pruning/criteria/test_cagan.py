@@ -3,7 +3,9 @@
 import pytest
 import torch
 
+import limbeck
 from limbeck.architectures.stylegan2 import Generator
+from limbeck.configured import configured
 from limbeck.errors import UserError
 from limbeck.masks.base import ContentMask
 from limbeck.masks.everything import Everything
@@ -115,3 +117,9 @@ def test_the_mask_is_checked_before_any_work():
 def test_mistakes_are_named(options, message):
     with pytest.raises(UserError, match=message):
         scores_of(**options)
+
+
+@pytest.mark.parametrize("name", ["cagan", "dcp", "gan_slimming", "l1_in", "l1_out"])
+def test_a_denoiser_is_refused_in_one_line(name):
+    with pytest.raises(UserError, match="needs a style-based generator, not UNet"):
+        limbeck.prune(configured("teacher", "untrained_ddpm")(), name)

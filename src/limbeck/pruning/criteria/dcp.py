@@ -14,7 +14,7 @@ from limbeck.architectures.base import Network
 from limbeck.errors import UserError
 from limbeck.model import Model
 from limbeck.pruning.criteria.base import Criterion, Scores, State
-from limbeck.pruning.sensitivity import drawn_inputs, mean_magnitudes, readers_trainable
+from limbeck.pruning.sensitivity import drawn_styles, mean_magnitudes, readers_trainable
 from limbeck.seeds import batch_seed, seeded
 
 STATISTICS = ("variance", "magnitude")
@@ -109,7 +109,8 @@ class DCP(Criterion):
         network = model.generator
         source = torch.Generator().manual_seed(batch_seed(self.seed, -1))
         parts = [min(PCA_BATCH, self.num_pca - done) for done in range(0, self.num_pca, PCA_BATCH)]
-        styles = torch.cat([self._styles(network, count, source) for count in parts])
+        with torch.no_grad():
+            styles = torch.cat([drawn_styles(network, count, source) for count in parts])
         directions, shares = principal_directions(styles.cpu())
         sums = {f"sum.{group.name}": torch.zeros(group.size).double() for group in network.channel_groups()}
         return {"directions": directions.float(), "shares": shares, **sums}
@@ -118,7 +119,8 @@ class DCP(Criterion):
         network = model.generator
         source = torch.Generator().manual_seed(batch_seed(self.seed, index))
         count = min(self.batch_size, self.num_samples - index * self.batch_size)
-        style = self._styles(network, count, source)
+        with torch.no_grad():
+            style = drawn_styles(network, count, source)
         picked = torch.multinomial(state["shares"], self.num_directions, replacement=True, generator=source)
         offsets = self.alpha * state["directions"][picked].to(style)
         with seeded(int(torch.randint(2**62, [], generator=source)), style.device):
@@ -160,8 +162,3 @@ class DCP(Criterion):
             images, cotangents = ([base], [sign]) if self.stop_gradient else ([base, moved], [sign, -sign])
             again = self.share_base and index + 1 < len(offsets)
             yield torch.autograd.grad(images, weights, cotangents, retain_graph=again)
-
-    @torch.no_grad()
-    def _styles(self, network: Network, count: int, source: torch.Generator) -> Tensor:
-        """Styles w [count, d] of normal latents and uniform labels, without truncation."""
-        return network.mapping(*drawn_inputs(network, count, source))

@@ -14,7 +14,7 @@ from limbeck.errors import UserError
 from limbeck.importers.checkpoint import load
 from limbeck.model import Model
 from limbeck.pruning.criteria.base import Criterion, Scores, State
-from limbeck.pruning.sensitivity import drawn_inputs, readers
+from limbeck.pruning.sensitivity import drawn_styles, readers
 from limbeck.seeds import batch_seed
 
 
@@ -57,7 +57,8 @@ class GanSlimming(Criterion):
         network = self.trained(model, state)
         source = torch.Generator().manual_seed(batch_seed(self.seed, index))
         count = min(self.batch_size, self.num_samples - index * self.batch_size)
-        modulations = network.synthesis.modulations(network.mapping(*drawn_inputs(network, count, source)))
+        style = drawn_styles(network, count, source)
+        modulations = network.synthesis.modulations(style)
         for name, axis in readers(network).items():
             scale, _ = modulations[axis.parameter.removeprefix("synthesis.").removesuffix(".weight")]
             state[f"sum.{name}"] += scale.abs().double().sum(dim=0).cpu()

@@ -7,7 +7,7 @@ from torch import Tensor
 from limbeck.errors import UserError
 from limbeck.model import Model
 from limbeck.pruning.criteria.base import Criterion, Scores, State
-from limbeck.pruning.sensitivity import drawn_inputs, readers
+from limbeck.pruning.sensitivity import drawn_styles, readers
 
 
 def styled_norm(
@@ -49,11 +49,9 @@ class StyledL1(Criterion):
     def scores(self, model: Model, state: State) -> Scores:
         network, weights = model.generator, model.generator.state_dict()
         source = torch.Generator().manual_seed(self.seed)
+        style = drawn_styles(network, self.num_samples, source)
         modulations = {
-            f"synthesis.{layer}.weight": values
-            for layer, values in network.synthesis.modulations(
-                network.mapping(*drawn_inputs(network, self.num_samples, source))
-            ).items()
+            f"synthesis.{layer}.weight": values for layer, values in network.synthesis.modulations(style).items()
         }
         read, found = readers(network), {}
         for group in network.channel_groups():
