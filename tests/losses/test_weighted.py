@@ -1,7 +1,15 @@
 import pytest
 import torch
 
+from limbeck.embeddings.random_projection import RandomProjection
 from limbeck.errors import UserError
+from limbeck.losses.adversarial import NonSaturatingGenerator
+from limbeck.losses.denoising_step import DenoisingStep
+from limbeck.losses.dime import Dime
+from limbeck.losses.image_step import ImageStep
+from limbeck.losses.mmd import Linear, Mmd
+from limbeck.losses.noise_prediction import NoisePrediction
+from limbeck.losses.steps import GeneratorStep
 from limbeck.losses.weighted import Term, Weighted, cadences, checked_terms
 
 
@@ -37,3 +45,30 @@ def test_cadences_group_terms_with_ordinary_ones_first():
     terms = {"r1": Weighted(term=Constant(), every_steps=16), "adversarial": Weighted(term=Constant())}
     assert {every: list(group) for every, group in cadences(terms).items()} == {1: ["adversarial"], 16: ["r1"]}
     assert list(cadences(terms)) == [1, 16]
+
+
+class ReadsImages(Term):
+    def forward(self, step: ImageStep):
+        return step.student_image.sum()
+
+
+def test_a_regime_that_offers_other_steps_is_refused_by_name():
+    for offered in (GeneratorStep, DenoisingStep):
+        ReadsImages().check_fits("loss/generator: 'x'", offered)
+        Constant().check_fits("loss/generator: 'x'", offered)  # says nothing, so anything goes
+    NonSaturatingGenerator().check_fits("loss/generator: 'nonsaturating'", GeneratorStep)
+    with pytest.raises(UserError, match=r"loss/generator: 'nonsaturating': reads a GeneratorStep.*DenoisingStep"):
+        NonSaturatingGenerator().check_fits("loss/generator: 'nonsaturating'", DenoisingStep)
+    with pytest.raises(UserError, match=r"reads a DenoisingStep.*GeneratorStep"):
+        NoisePrediction().check_fits("loss/generator: 'noise_prediction'", GeneratorStep)
+
+
+def test_statistics_of_many_samples_need_a_teacher_that_draws_in_one_pass():
+    settings = {"embeddings": {"a": RandomProjection()}, "weights": {"a": 1.0}}
+    for term, setting in (
+        (Dime(**settings, statistics="global"), "dime.term.statistics='global'"),
+        (Mmd(**settings, kernel=Linear(), teacher="cache"), "mmd.term.teacher='cache'"),
+    ):
+        term.check_fits("x", GeneratorStep)
+        with pytest.raises(UserError, match=setting):
+            term.check_fits("x", DenoisingStep)
