@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from limbeck.architectures.ddpm import UNet
 from limbeck.architectures.stylegan2 import Generator
 from limbeck.data.base import ImageDataset, ImageFacts, ImageSource
 from limbeck.embeddings.random_projection import RandomProjection
@@ -57,6 +58,13 @@ def tiny_model(seed: int = 0, **changes) -> Model:
             if name.endswith("noise_strength"):
                 parameter.data.fill_(0.5)
     return Model(generator.eval().requires_grad_(False))
+
+
+def tiny_denoiser(seed: int = 0) -> Model:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = UNet(resolution=16, level_widths=[8, 8], blocks_per_level=1, norm_groups=2, num_train_steps=50)
+    return Model(network.eval().requires_grad_(False))
 
 
 def all_metrics():

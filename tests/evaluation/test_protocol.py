@@ -14,8 +14,9 @@ from limbeck.evaluation.protocol import protocol_lines
 from limbeck.evaluation.sampling import sample
 from limbeck.metrics.base import Metric
 from limbeck.metrics.frechet import FrechetDistance
+from limbeck.metrics.ssim import Ssim
 
-from .conftest import NoiseSource, all_metrics, protocol, tiny_model
+from .conftest import NoiseSource, all_metrics, protocol, tiny_denoiser, tiny_model
 
 
 class Asks(Metric):
@@ -110,7 +111,18 @@ def test_a_name_given_twice_is_refused(model, source):
         protocol(twice)(model, data=source)
 
 
-@pytest.mark.parametrize("wrong", [{"num_images": 0}, {"noise": "loud"}, {"batch_size": 0}, {"num_reference": 0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"num_images": 0},
+        {"noise": "loud"},
+        {"batch_size": 0},
+        {"num_reference": 0},
+        {"steps": 0},
+        {"grid": "cubic"},
+        {"eta": 1.5},
+    ],
+)
 def test_impossible_settings_are_refused_by_name(model, source, wrong):
     with pytest.raises(UserError, match=f"protocol.{next(iter(wrong))}="):
         protocol(**wrong)(model, data=source)
@@ -134,6 +146,23 @@ def test_the_description_names_everything_and_is_json(source):
     lines = protocol_lines(facts)
     assert len(lines) == 5
     assert lines[0].startswith("45 images (seed 0, noise random")
+
+
+def test_a_network_reads_and_is_described_by_its_own_familys_settings(model, source):
+    settings = {"steps": 5, "grid": "quadratic", "eta": 0.5, "noise": "random"}
+    asked, denoiser = protocol({"ssim": Ssim()}, **settings), tiny_denoiser()
+    facts = asked.describe(source, denoiser.generator)
+    assert {"steps": 5, "grid": "quadratic", "eta": 0.5}.items() <= facts.items()
+    assert not {"noise", "truncation"} & set(facts)
+    assert protocol_lines(facts)[0].startswith("45 images (seed 0, steps 5, grid quadratic, eta 0.5, batch_size 8;")
+    assert asked.how(model.generator) == {"noise": "random", "truncation": 1.0}
+    assert asked(denoiser, data=source, teacher=denoiser) == {"ssim": pytest.approx(1)}
+    (other,) = protocol({"ssim": Ssim()}, **{**settings, "steps": 7})(
+        tiny_denoiser(1), data=source, teacher=denoiser
+    ).values()
+    assert other < 0.99
+    assert "take" not in "".join(model.generator.cost_notes(**asked.how(model.generator)))
+    assert "takes 5 of them" in denoiser.generator.cost_notes(**asked.how(denoiser.generator))[0]
 
 
 WORKER = """

@@ -4,7 +4,8 @@ import torch
 from limbeck import Model, sample
 from limbeck.architectures.ddpm import UNet
 from limbeck.errors import UserError
-from limbeck.evaluation.sampling import drawn_latents, eight_bits, from_eight_bits
+from limbeck.evaluation import sampling
+from limbeck.evaluation.sampling import drawn_latents, eight_bits, from_eight_bits, latent_batches, stages
 from limbeck.functional.diffusion import ddim, time_grid
 
 from .conftest import tiny_model
@@ -106,3 +107,28 @@ def test_settings_of_the_other_family_are_ignored(model, diffusion):
 def test_wrong_arguments_of_a_denoiser(diffusion, arguments, message):
     with pytest.raises(UserError, match=message):
         sample(diffusion, 1, **arguments)
+
+
+def test_latents_drawn_in_parts_are_those_drawn_at_once(diffusion, monkeypatch):
+    whole = drawn_latents(diffusion.generator, 7, seed=3).latent
+    for at_once in (2**25, 100):
+        monkeypatch.setattr(sampling, "AT_ONCE", at_once)
+        parts = list(latent_batches(diffusion.generator, 7, 3, batch_size=3))
+        assert [start for start, _ in parts] == [0, 3, 6]
+        assert torch.equal(torch.cat([part.latent for _, part in parts]), whole)
+
+
+def test_labels_are_drawn_with_their_latents():
+    generator = tiny_model(num_classes=5).generator
+    whole = drawn_latents(generator, 6, seed=1)
+    labels = [part.label for _, part in latent_batches(generator, 6, 1, batch_size=4)]
+    assert torch.equal(torch.cat(labels), whole.label)
+
+
+def test_stages_lead_from_the_noise_to_the_image(diffusion):
+    found = stages(diffusion, 4, seed=2, steps=5)
+    assert found.shape == (4, 3, 8, 8)
+    assert torch.equal(found[0], drawn_latents(diffusion.generator, 1, seed=2).latent[0])
+    torch.testing.assert_close(found[-1].clamp(-1, 1), sample(diffusion, 1, seed=2, steps=5)[0])
+    assert not torch.equal(found[1], found[2])
+    assert stages(tiny_model(), 4) is None

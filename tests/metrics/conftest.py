@@ -26,9 +26,9 @@ class GivenSamples(Samples):
     def has_teacher(self) -> bool:
         return self.images is not None
 
-    def paired(self, function, embedding: Embedding, *, num_images: int) -> torch.Tensor:
+    def paired(self, function, embedding: Embedding | None = None, *, num_images: int | None = None) -> torch.Tensor:
         student, teacher = (self.images[who][:num_images] for who in ("student", "teacher"))
-        return function(student, teacher, embedding.load())
+        return function(student, teacher, embedding and embedding.load())
 
 
 @pytest.fixture

@@ -1,0 +1,62 @@
+"""From models to rows, of both families."""
+
+import pytest
+from PIL import Image
+
+from limbeck.evaluation.judgement import DRAWN, NUM_STAGES, STAGES, Judgement
+from limbeck.images import MIN_TILE
+from limbeck.metrics.ssim import Ssim
+
+from .conftest import protocol, tiny_denoiser, tiny_model
+
+
+def judged(models, source, folder, **settings):
+    judgement = Judgement(protocol({"ssim": Ssim()}, num_images=12, batch_size=8, **settings), num_pictures=4)
+    stages = dict(zip(("teacher", "student"), models, strict=True))
+    told = []
+    report = judgement(stages, data=source, config={}, folder=folder, title="t", tell=told.append)
+    report.write(folder)
+    return judgement, report, told
+
+
+def test_denoisers(source, tmp_path):
+    models = (tiny_denoiser(0), tiny_denoiser(1))
+    judgement, report, told = judged(models, source, tmp_path, steps=3, keep_drawn=True)
+    assert [row.name for row in report.rows] == ["teacher", "student"]
+    assert report.rows[0].metrics == {}
+    assert -1 < report.rows[1].metrics["ssim"] < 1
+    assert len(told) == 2
+    assert report.protocol["steps"] == 3
+    assert "noise" not in report.protocol
+    with Image.open(tmp_path / STAGES) as picture:
+        assert picture.size == (NUM_STAGES * MIN_TILE, 2 * MIN_TILE)
+    page = (tmp_path / "report.html").read_text()
+    assert "From noise to image" in page
+    assert "an image takes 3 of them" in page
+    assert f"({STAGES})" in (tmp_path / "report.md").read_text()
+    assert len(list((tmp_path / DRAWN).rglob("*.safetensors"))) == 4
+    judgement.forget(tmp_path)
+    assert not (tmp_path / DRAWN).exists()
+
+
+def test_generators_of_one_pass_have_no_stages(source, tmp_path):
+    _, report, _ = judged((tiny_model(0), tiny_model(1)), source, tmp_path, steps=3)
+    assert not (tmp_path / STAGES).exists()
+    assert not (tmp_path / DRAWN).exists()
+    assert report.notes == ()
+    assert report.protocol["truncation"] == 1.0
+    assert "From noise to image" not in (tmp_path / "report.html").read_text()
+
+
+def test_pictures_show_the_protocols_steps(source, tmp_path):
+    models = (tiny_denoiser(0), tiny_denoiser(1))
+    few, many = tmp_path / "few", tmp_path / "many"
+    judged(models, source, few, steps=2)
+    judged(models, source, many, steps=9)
+    name = "samples/student.png"
+    assert (few / name).read_bytes() != (many / name).read_bytes()
+
+
+@pytest.fixture(autouse=True)
+def _one_timing(monkeypatch):
+    monkeypatch.setattr("limbeck.profiling.measured.statistics.median", lambda found: found[0])
