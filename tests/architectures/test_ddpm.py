@@ -351,3 +351,10 @@ def test_wrong_inputs_are_refused(image, timestep, message):
 def test_unknown_feature():
     with pytest.raises(UserError, match=r"'side' unknown; allowed: down_blocks\.0, down_blocks\.1, mid_block"):
         UNet(**SMALL)(torch.zeros(1, 3, 8, 8), 0, return_features=["side"])
+
+
+def test_block_names_are_those_that_can_be_returned():
+    network = noisy(UNet(**SMALL))
+    assert network.block_names == ("down_blocks.0", "down_blocks.1", "mid_block", "up_blocks.0", "up_blocks.1")
+    _, features = network(**network.example_inputs(2), return_features=network.block_names)
+    assert tuple(features) == network.block_names
