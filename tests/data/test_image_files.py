@@ -197,7 +197,11 @@ def test_color_among_grey_is_refused_unless_asked_for(source_of):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"resize": "bicubic", "resolution": 4}, "data.resize='bicubic': allowed: none, box, lanczos"),
+        ({"resize": "bicubic", "resolution": 4}, "data.resize='bicubic': allowed: none, box, bilinear, lanczos"),
+        ({"crop": [0, 0, 4]}, r"data.crop=\[0, 0, 4\]: allowed: \[left, top, right, bottom\]"),
+        ({"crop": [0, 0, 4, 5]}, "of a square"),
+        ({"crop": [4, 4, 12, 12]}, r"a.png: 8 x 8 pixels; allowed: sizes that hold data.crop=\[4, 4, 12, 12\]"),
+        ({"crop": [0, 0, 4, 4], "resolution": 6, "resize": "box"}, "a.png: 4 x 4 pixels; allowed: at least"),
         ({"resize": "box"}, "data.resize=box: needs data.resolution"),
         ({"resolution": 0}, "data.resolution=0"),
         ({"num_channels": 4}, "data.num_channels=4: allowed: 1 "),
@@ -226,6 +230,18 @@ def test_lanczos_is_pillows(source_of):
     image = picture(0, (16, 16))
     source = source_of({"a.png": encoded(image)}, resize="lanczos", resolution=4)
     assert source.train()[0][0].tolist() == pixels(image.resize((4, 4), Image.Resampling.LANCZOS))
+
+
+def test_a_square_may_be_cut_out_and_shrunk_as_torchvision_does(source_of):
+    image = picture(5, (12, 16))
+    source = source_of({"a.png": encoded(image)}, crop=[1, 3, 9, 11])
+    assert source.open().resolution == 8
+    assert source.train()[0][0].tolist() == pixels(image.crop((1, 3, 9, 11)))
+    shrunk = source_of({"a.png": encoded(image)}, crop=[1, 3, 9, 11], resize="bilinear", resolution=4)
+    expected = image.crop((1, 3, 9, 11)).resize((4, 4), Image.Resampling.BILINEAR)
+    assert shrunk.train()[0][0].tolist() == pixels(expected)
+    other = source_of({"a.png": encoded(image)}, crop=[2, 3, 10, 11], resize="bilinear", resolution=4)
+    assert other.digest() != shrunk.digest()
 
 
 def test_an_empty_set_is_refused(source_of):

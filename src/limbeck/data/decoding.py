@@ -11,8 +11,13 @@ from PIL import Image
 
 from limbeck.errors import UserError
 
-Resize = Literal["none", "box", "lanczos"]
-FILTERS = {"box": Image.Resampling.BOX, "lanczos": Image.Resampling.LANCZOS}
+Resize = Literal["none", "box", "bilinear", "lanczos"]
+Region = tuple[int, int, int, int]  # left, top, right, bottom in pixels
+FILTERS = {
+    "box": Image.Resampling.BOX,
+    "bilinear": Image.Resampling.BILINEAR,  # antialiased, as torchvision resizes pictures
+    "lanczos": Image.Resampling.LANCZOS,
+}
 GREY_MODES = {"1", "L", "LA", "La"}
 COLOR_MODES = {"P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr"}
 # What comes out of Pillow for files that are not images, are cut short, or are damaged inside or in their archive.
@@ -42,16 +47,20 @@ def num_channels(picture: Image.Image) -> int:
     return 1 if picture.mode in GREY_MODES else 3
 
 
-def check_size(picture: Image.Image, name: str, *, resolution: int, resize: Resize) -> None:
-    """Refuse an image that is not, or with `resize` cannot be made, resolution x resolution.
+def check_size(picture: Image.Image, name: str, *, resolution: int, resize: Resize, crop: Region | None = None) -> None:
+    """Refuse an image that is not, or with `crop` and `resize` cannot be made, resolution x resolution.
 
     Raises: UserError naming the file.
     """
     width, height = picture.size
+    if crop is not None:
+        if width < crop[2] or height < crop[3]:
+            raise UserError(f"{name}: {width} x {height} pixels; allowed: sizes that hold data.crop={list(crop)}")
+        width, height = crop[2] - crop[0], crop[3] - crop[1]
     if resize == "none" and (width, height) != (resolution, resolution):
         raise UserError(
             f"{name}: {width} x {height} pixels; allowed: {resolution} x {resolution}, as data.resolution or the first "
-            f"image says, or set data.resize=box or lanczos to crop and shrink"
+            f"image says, or set data.resize=box, bilinear or lanczos to crop and shrink"
         )
     if min(width, height) < resolution:
         raise UserError(f"{name}: {width} x {height} pixels; allowed: at least data.resolution={resolution} each way")
@@ -69,21 +78,25 @@ def check_channels(picture: Image.Image, name: str, *, channels: int) -> None:
         )
 
 
-def decoded(content: bytes, name: str, *, resolution: int, channels: int, resize: Resize) -> np.ndarray:
+def decoded(
+    content: bytes, name: str, *, resolution: int, channels: int, resize: Resize, crop: Region | None = None
+) -> np.ndarray:
     """One image as uint8 [channels, resolution, resolution].
 
-    Transparent pixels show white. Grey images become color by three equal channels. With `resize` "box" or "lanczos"
-    the largest centered square is cut out and shrunk by that filter.
+    Transparent pixels show white. Grey images become color by three equal channels. With `resize` other than "none" the
+    largest centered square, or `crop`, is cut out and shrunk by that filter.
 
     Raises: UserError naming the file.
     """
     picture = opened(io.BytesIO(content), name)
-    check_size(picture, name, resolution=resolution, resize=resize)
+    check_size(picture, name, resolution=resolution, resize=resize, crop=crop)
     check_channels(picture, name, channels=channels)
     try:
         picture = _on_white(picture).convert("L" if channels == 1 else "RGB")
     except UNREADABLE as error:
         raise UserError(f"{name}: damaged image ({' '.join(str(error).split())})") from error
+    if crop is not None:
+        picture = picture.crop(crop)
     if resize != "none":
         picture = picture.resize((resolution, resolution), FILTERS[resize], box=_center(picture.size))
     pixels = np.asarray(picture)

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from limbeck.data.base import Batch, ImageDataset, ImageFacts, ImageSource, Mirrored
-from limbeck.data.decoding import FILTERS, Resize, check_channels, check_size, decoded, num_channels, opened
+from limbeck.data.decoding import FILTERS, Region, Resize, check_channels, check_size, decoded, num_channels, opened
 from limbeck.errors import UserError
 
 EXTENSIONS = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
@@ -59,8 +59,9 @@ class ImageFiles(ImageSource):
     are accepted among color images, not the other way round.
     labels: "none"; "folders": the sub-folder of the first level names the class, classes are numbered in sorted
     order; "json": class numbers from `dataset.json`, as NVIDIA's data sets have it.
-    resize: "none" refuses images of other sizes; "box" or "lanczos" cuts out the centered square and shrinks it. The
-    filter changes metrics (FFHQ-256: FID 4.3 or 5.3), and so is part of the digest.
+    resize: "none" refuses images of other sizes; "box", "bilinear" or "lanczos" cuts out the centered square and shrinks
+    it. The filter changes metrics (FFHQ-256: FID 4.3 or 5.3), and so is part of the digest.
+    crop: left, top, right, bottom of another square to cut out, in pixels.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class ImageFiles(ImageSource):
         num_channels: int | None = None,
         labels: Labels = "none",
         resize: Resize = "none",
+        crop: Sequence[int] | None = None,
         mirror: bool = False,
         num_workers: int = 2,
     ) -> None:
@@ -79,6 +81,7 @@ class ImageFiles(ImageSource):
         self.num_channels = num_channels
         self.labels = labels
         self.resize = resize
+        self.crop = crop
         self.mirror = mirror
         self.num_workers = num_workers
 
@@ -89,7 +92,7 @@ class ImageFiles(ImageSource):
         return Mirrored(self.heldout()) if self.mirror else self.heldout()
 
     def heldout(self) -> ImageDataset:
-        return EncodedImages(self.files, self._names, self._labels, self._facts, self.resize)
+        return EncodedImages(self.files, self._names, self._labels, self._facts, self.resize, self._crop)
 
     def digest(self) -> str:
         """SHA-256 over size, filter, and the name and CRC-32 of each file: the same for a folder and its zip.
@@ -101,7 +104,7 @@ class ImageFiles(ImageSource):
 
     @cached_property
     def _digest(self) -> str:
-        facts = [RECIPE, self._facts.resolution, self._facts.num_channels, self.resize]
+        facts = [RECIPE, self._facts.resolution, self._facts.num_channels, self.resize, *(self._crop or ())]
         content = list(zip(self._names, self.files.checksums(self._names), strict=True))
         return hashlib.sha256(json.dumps([facts, content]).encode()).hexdigest()
 
@@ -128,7 +131,7 @@ class ImageFiles(ImageSource):
         for name in self._names:
             called = self.files.described(name)
             with self.files.stream(name) as file, opened(file, called) as picture:
-                check_size(picture, called, resolution=resolution, resize=self.resize)
+                check_size(picture, called, resolution=resolution, resize=self.resize, crop=self._crop)
                 check_channels(picture, called, channels=channels)
         num_classes = 0 if self.labels == "none" else int(self._labels.max()) + 1
         return ImageFacts(resolution, channels, num_classes, len(self._names))
@@ -137,7 +140,22 @@ class ImageFiles(ImageSource):
         """Resolution and number of channels as asked for, or else as the first image has them."""
         name = self._names[0]
         with self.files.stream(name) as file, opened(file, self.files.described(name)) as picture:
-            return self.resolution or min(picture.size), self.num_channels or num_channels(picture)
+            edge = min(picture.size) if self._crop is None else self._crop[2] - self._crop[0]
+            return self.resolution or edge, self.num_channels or num_channels(picture)
+
+    @cached_property
+    def _crop(self) -> Region | None:
+        if self.crop is None:
+            return None
+        region = tuple(self.crop)
+        if (
+            len(region) != 4
+            or min(region) < 0
+            or region[2] - region[0] != region[3] - region[1]
+            or region[2] <= region[0]
+        ):
+            raise UserError(f"data.crop={list(region)}: allowed: [left, top, right, bottom] of a square, in pixels")
+        return region
 
     @cached_property
     def _labels(self) -> np.ndarray:
@@ -183,13 +201,20 @@ class EncodedImages(ImageDataset):
     """Image files decoded when asked for; every batch is decoded anew, nothing is kept."""
 
     def __init__(
-        self, files: Files, names: list[str], labels: np.ndarray, facts: ImageFacts, resize: Resize = "none"
+        self,
+        files: Files,
+        names: list[str],
+        labels: np.ndarray,
+        facts: ImageFacts,
+        resize: Resize = "none",
+        crop: Region | None = None,
     ) -> None:
         self.files = files
         self.names = names
         self.labels = labels
         self.facts = facts
         self.resize = resize
+        self.crop = crop
 
     def __len__(self) -> int:
         return len(self.names)
@@ -206,6 +231,7 @@ class EncodedImages(ImageDataset):
                 resolution=resolution,
                 channels=channels,
                 resize=self.resize,
+                crop=self.crop,
             )
         return images, torch.from_numpy(self.labels[indices])
 
