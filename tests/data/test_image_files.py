@@ -198,9 +198,9 @@ def test_color_among_grey_is_refused_unless_asked_for(source_of):
     ("options", "said"),
     [
         ({"resize": "bicubic", "resolution": 4}, "data.resize='bicubic': allowed: none, box, bilinear, lanczos"),
-        ({"crop": [0, 0, 4]}, r"data.crop=\[0, 0, 4\]: allowed: \[left, top, right, bottom\]"),
+        ({"crop": [0, 0, 4]}, "data.crop=[0, 0, 4]: allowed: [left, top, right, bottom]"),
         ({"crop": [0, 0, 4, 5]}, "of a square"),
-        ({"crop": [4, 4, 12, 12]}, r"a.png: 8 x 8 pixels; allowed: sizes that hold data.crop=\[4, 4, 12, 12\]"),
+        ({"crop": [4, 4, 12, 12]}, "a.png: 8 x 8 pixels; allowed: sizes that hold data.crop=[4, 4, 12, 12]"),
         ({"crop": [0, 0, 4, 4], "resolution": 6, "resize": "box"}, "a.png: 4 x 4 pixels; allowed: at least"),
         ({"resize": "box"}, "data.resize=box: needs data.resolution"),
         ({"resolution": 0}, "data.resolution=0"),

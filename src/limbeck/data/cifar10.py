@@ -48,7 +48,7 @@ class Cifar10(ImageSource):
 
     @cached_property
     def _digest(self) -> str:
-        return hashlib.sha256(self._records).hexdigest()
+        return hashlib.sha256(self._records.tobytes()).hexdigest()
 
     @cached_property
     def _records(self) -> np.ndarray:

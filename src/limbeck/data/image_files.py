@@ -59,8 +59,8 @@ class ImageFiles(ImageSource):
     are accepted among color images, not the other way round.
     labels: "none"; "folders": the sub-folder of the first level names the class, classes are numbered in sorted
     order; "json": class numbers from `dataset.json`, as NVIDIA's data sets have it.
-    resize: "none" refuses images of other sizes; "box", "bilinear" or "lanczos" cuts out the centered square and shrinks
-    it. The filter changes metrics (FFHQ-256: FID 4.3 or 5.3), and so is part of the digest.
+    resize: "none" refuses images of other sizes; "box", "bilinear" or "lanczos" cuts out the centered square and
+    shrinks it. The filter changes metrics (FFHQ-256: FID 4.3 or 5.3), and so is part of the digest.
     crop: left, top, right, bottom of another square to cut out, in pixels.
     """
 
@@ -147,15 +147,10 @@ class ImageFiles(ImageSource):
     def _crop(self) -> Region | None:
         if self.crop is None:
             return None
-        region = tuple(self.crop)
-        if (
-            len(region) != 4
-            or min(region) < 0
-            or region[2] - region[0] != region[3] - region[1]
-            or region[2] <= region[0]
-        ):
-            raise UserError(f"data.crop={list(region)}: allowed: [left, top, right, bottom] of a square, in pixels")
-        return region
+        left, top, right, bottom = self.crop if len(self.crop) == 4 else (0, 0, 0, 0)
+        if not 0 <= left < right or top < 0 or right - left != bottom - top:
+            raise UserError(f"data.crop={list(self.crop)}: allowed: [left, top, right, bottom] of a square, in pixels")
+        return left, top, right, bottom
 
     @cached_property
     def _labels(self) -> np.ndarray:
