@@ -126,7 +126,7 @@ def test_seeds_are_gathered_with_their_spread(tmp_path):
     assert lines[0][1] == "3"
     assert lines[0][-1] == "0.5 \u00b1 0 \u2192 0.02 \u00b1 0.01"
     assert lines[1][1] == "2 of 3"
-    assert lines[1][-1] == "0.5 \u00b1 0 \u2192 0.0015 \u00b1 0.0007"
+    assert lines[1][-1] == "0.5 \u00b1 0 \u2192 0.0015 \u00b1 0.00071"
     write_summary(runs, tmp_path)
     assert (tmp_path / "sweep.png").is_file()
 

@@ -89,7 +89,7 @@ def _spread(values: Sequence[float]) -> str:
     """The mean, with the standard deviation if there are several values; empty for none."""
     if not values:
         return ""
-    return short(mean(values)) + (f" ± {stdev(values):.1g}" if len(values) > 1 else "")
+    return short(mean(values)) + (f" ± {float(f'{stdev(values):.2g}'):g}" if len(values) > 1 else "")
 
 
 def _cost(student: Row, teacher: Row | None, key: str) -> str:
