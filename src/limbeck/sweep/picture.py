@@ -6,6 +6,7 @@ from statistics import mean
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from limbeck.sweep.runs import Cell, Run, cells, setting, varied_keys
 
@@ -60,4 +61,7 @@ def _side_by_side(axes, found: Sequence[Cell], metric: str) -> None:
         axes.plot(after, [place] * len(after), "o", color=STUDENT, markersize=5, label="student" if first else None)
         axes.plot([mean(after)], [place], "|", color=STUDENT, markersize=16, markeredgewidth=2)
     axes.set(xlabel=metric, xscale="log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_yticks(range(len(found)), [cell.label for cell in reversed(found)], fontsize=8)
