@@ -1,11 +1,16 @@
 """One distillation iteration of StyleGAN2 "small": images per second, where the time goes, peak memory.
 
     python benchmarks/distillation_step.py [--terms svs] [--threads 2] [--peers DIR] [--measure iteration parts memory]
+    python benchmarks/distillation_step.py --measure objectives [--embeddings] [--objectives CAGAN "NICKEL & DiME" ...]
 
 Terms are those of the experiments: "quickstart" or "svs" (stylegan2_ffhq_svs). An iteration is amortized: ordinary
 steps, lazy ones divided by their cadence, weight average; loading of images is timed apart. With --peers (see peers.py)
 the authors' StyleGAN2Loss does the same with the same terms, interleaved, on the same weights; no face mask. Memory is
 measured in one process per side.
+
+objectives: a row per objective of the papers (see objectives.py): what it adds to the plain adversarial iteration, and
+peak memory, each in its own process. --embeddings: DiME over ResNet-50s of DINO's and CLIP's shape, not over Lite0.
+The released NICKEL & DiME code is compared by nickel_dime.py.
 """
 
 import argparse
@@ -16,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from loops import EXPERIMENTS, PHASES, BareLoop, TheirLoop, assert_same_work, networks, random_trunk
+from loops import EXPERIMENTS, PHASES, BareLoop, TheirLoop, assert_same_work, experiment_loop, networks, random_trunk
+from objectives import OBJECTIVES, measure_objectives, play_only
 from peers import svs_folder
 from timing import Times, interleaved, others_line, prepare, spread
 from torch import Tensor
@@ -27,7 +33,7 @@ from limbeck.losses.steps import GeneratorStep
 from limbeck.losses.weighted import cadences
 from limbeck.profiling.measured import peak_memory_mib
 
-PARTS = ("iteration", "parts", "memory")
+PARTS = ("iteration", "parts", "memory")  # unless told otherwise
 
 
 def amortized(times: Mapping[str, Times]) -> Times:
@@ -46,9 +52,9 @@ def measure_iteration(options: argparse.Namespace) -> None:
     nets, trunk = networks(options), random_trunk()
     real = torch.rand(options.batch, 3, options.resolution, options.resolution) * 2 - 1
     sides: dict[str, Any] = {
-        "limbeck": BareLoop(options, nets, half=False, trunk=trunk),
-        "limbeck, frozen networks in bfloat16": BareLoop(options, nets, half=True, trunk=trunk),
-        "limbeck, all networks in bfloat16": BareLoop(options, nets, half=True, trunk=trunk, mixed=True),
+        "limbeck": experiment_loop(options, nets, half=False, trunk=trunk),
+        "limbeck, frozen networks in bfloat16": experiment_loop(options, nets, half=True, trunk=trunk),
+        "limbeck, all networks in bfloat16": experiment_loop(options, nets, half=True, trunk=trunk, mixed=True),
     }
     folder = svs_folder(options.peers)
     if folder is not None and options.terms == "svs":
@@ -74,7 +80,7 @@ def measure_iteration(options: argparse.Namespace) -> None:
 
 def measure_parts(options: argparse.Namespace) -> None:
     """Where an iteration's time goes; each part on its own, so the sum is not exactly the whole."""
-    loop = BareLoop(options, networks(options), half=False, trunk=random_trunk())
+    loop = experiment_loop(options, networks(options), half=False, trunk=random_trunk())
     module, n = loop.module, options.batch
     source = RoboHash(kind="cats", resolution=options.resolution, mirror=False, num_workers=0)
     batches = iter(train_loader(source, batch_size=n, seed=0))
@@ -138,7 +144,7 @@ def run_only(options: argparse.Namespace) -> None:
     nets, trunk = networks(options), random_trunk()
     folder = svs_folder(options.peers)
     if options.only == "limbeck":
-        loop: Any = BareLoop(options, nets, half=False, trunk=trunk)
+        loop: Any = experiment_loop(options, nets, half=False, trunk=trunk)
     else:
         loop = TheirLoop(folder, options, nets, trunk=trunk)
     nets.clear()
@@ -148,6 +154,14 @@ def run_only(options: argparse.Namespace) -> None:
             run()
         loop.average()
     print(f"{peak_memory_mib():.0f}")
+
+
+MEASURES = {
+    "iteration": measure_iteration,
+    "parts": measure_parts,
+    "memory": measure_memory,
+    "objectives": measure_objectives,
+}
 
 
 def main() -> None:
@@ -160,15 +174,18 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--peers", type=Path, help="folder that holds the clones named in peers.py")
-    parser.add_argument("--only", choices=["limbeck", "authors"], help=argparse.SUPPRESS)
-    parser.add_argument("--measure", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--only", choices=["limbeck", "authors", *OBJECTIVES], help=argparse.SUPPRESS)
+    parser.add_argument("--trunk", help=argparse.SUPPRESS)
+    parser.add_argument("--objectives", nargs="+", choices=list(OBJECTIVES), default=list(OBJECTIVES))
+    parser.add_argument("--embeddings", action="store_true", help="random ResNet-50s for DiME; needs open_clip_torch")
+    parser.add_argument("--measure", nargs="+", choices=list(MEASURES), default=PARTS)
     options = parser.parse_args()
     print(prepare(options.threads))
     if options.only:
-        run_only(options)
+        play_only(options.only, options) if options.only in OBJECTIVES else run_only(options)
         return
     for name in options.measure:
-        {"iteration": measure_iteration, "parts": measure_parts, "memory": measure_memory}[name](options)
+        MEASURES[name](options)
 
 
 if __name__ == "__main__":

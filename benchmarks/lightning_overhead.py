@@ -13,7 +13,7 @@ import time
 from functools import partial
 
 import torch
-from loops import BareLoop, networks
+from loops import experiment_loop, networks
 from timing import prepare, spread
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -71,7 +71,7 @@ def main() -> None:
     print(prepare(options.threads))
     options.terms, options.resolution, options.channel_base, options.ratio, options.batch = "bare", 8, 64, 0.5, 2
     nets = networks(options)
-    make = partial(BareLoop, options, nets, half=False, trunk="")
+    make = partial(experiment_loop, options, nets, half=False, trunk="")
     image = torch.randint(0, 256, (options.batch, 3, 8, 8), dtype=torch.uint8)
     batches = [(image, torch.zeros(options.batch, dtype=torch.int64))] * options.iterations
     lightning, bare = [], []

@@ -12,13 +12,14 @@ from typing import Any
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
+from omegaconf import DictConfig
 from peers import fitted, load
 from torch import Tensor, nn
 
 from limbeck.architectures.stylegan2 import Discriminator, Generator
 from limbeck.distillation.gan import GanDistillation
 from limbeck.embeddings.torchvision_shim import imported
-from limbeck.losses.weighted import cadences
+from limbeck.losses.weighted import Weighted, cadences
 from limbeck.model import Model, Pair
 from limbeck.pruning.allocation import kept_count
 
@@ -46,35 +47,62 @@ def random_trunk() -> str:
     return str(path)
 
 
-class BareLoop:
-    """The LightningModule's own steps without Lightning around them."""
+def composed(*overrides: str) -> DictConfig:
+    """The configuration of `python train.py` with these overrides, without a face mask."""
+    with initialize_config_dir(str(CONF.resolve()), version_base="1.3"):
+        config = compose("train", [*overrides, "mask=everything"])
+    config.distillation.micro_batch_size = None
+    return config
 
-    def __init__(
-        self, options: argparse.Namespace, nets: Mapping[str, Any], *, half: bool, trunk: str, mixed: bool = False
-    ):
-        self.mixed = mixed  # the trained networks too, as with trainer.precision=bf16-mixed
-        overrides = [f"experiment={EXPERIMENTS[options.terms]}", "mask=everything"]
-        with initialize_config_dir(str(CONF.resolve()), version_base="1.3"):
-            config = compose("train", overrides)
-        if "lpips" in config.loss.generator:
-            config.loss.generator.lpips.term.trunk_path = trunk
-        config.distillation.micro_batch_size = None
-        config.distillation.frozen_precision = "bfloat16" if half else "float32"
-        make = partial(instantiate, _convert_="all")
-        teacher, student, judge = (copy.deepcopy(nets[name]) for name in SHARED)
-        losses, optimizers = make(config.loss), make(config.optimizer)
-        self.module: GanDistillation = make(config.distillation)(
-            Pair(Model(teacher), Model(student)),
-            judges={"fresh": judge},
-            generator_terms=losses["generator"],
-            discriminator_terms=losses["discriminator"],
-            generator_optimizer=optimizers["generator"],
-            discriminator_optimizer=optimizers["discriminator"],
-            kimg=1000,
-            batch_size=options.batch,
-        )
-        self.module.setup("fit")
-        self.optimizers = self.module.configure_optimizers()
+
+def gan_module(
+    config: DictConfig,
+    nets: Mapping[str, Any],
+    *,
+    batch: int,
+    judges: Mapping[str, nn.Module] | None = None,
+    terms: Mapping[str, Weighted] | None = None,
+) -> GanDistillation:
+    """The run's module around copies of these networks, ready to train.
+
+    judges: None for those of the configuration. terms: of the generator, instead of those of the same names.
+    """
+    make = partial(instantiate, _convert_="all")
+    teacher, student, judge = (copy.deepcopy(nets[name]) for name in SHARED)
+    pair = Pair(Model(teacher, judge), Model(student))
+    losses, optimizers = make(config.loss), make(config.optimizer)
+    module: GanDistillation = make(config.distillation)(
+        pair,
+        judges=judges or make(config.discriminator)(pair),
+        generator_terms={**losses["generator"], **(terms or {})},
+        discriminator_terms=losses["discriminator"],
+        generator_optimizer=optimizers["generator"],
+        discriminator_optimizer=optimizers["discriminator"],
+        kimg=1000,
+        batch_size=batch,
+    )
+    module.setup("fit")
+    return module
+
+
+def experiment_loop(
+    options: argparse.Namespace, nets: Mapping[str, Any], *, half: bool, trunk: str, mixed: bool = False
+) -> "BareLoop":
+    """The loop of the experiment that `options.terms` names. trunk: file of VGG16's weights."""
+    config = composed(f"experiment={EXPERIMENTS[options.terms]}")
+    if "lpips" in config.loss.generator:
+        config.loss.generator.lpips.term.trunk_path = trunk
+    config.distillation.frozen_precision = "bfloat16" if half else "float32"
+    judges = {"fresh": copy.deepcopy(nets["judge"])}
+    return BareLoop(gan_module(config, nets, batch=options.batch, judges=judges), mixed=mixed)
+
+
+class BareLoop:
+    """The LightningModule's own steps without Lightning around them; `mixed` as with trainer.precision=bf16-mixed."""
+
+    def __init__(self, module: GanDistillation, *, mixed: bool = False):
+        self.module, self.mixed = module, mixed
+        self.optimizers = module.configure_optimizers()
 
     def phases(self, real: Tensor) -> dict[str, Callable[[], None]]:
         """What an iteration consists of, by the authors' names."""
