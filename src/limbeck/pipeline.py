@@ -50,7 +50,7 @@ class Pipeline:
             return
         torch.manual_seed(self.seed)
         teacher = self._imported()
-        self.judgement.protocol.check()
+        self.judgement.protocol.check(teacher.generator)
         self.distiller.check(teacher)
         pruned, initialized = self._prepared(teacher, folder)
         announce("distil", f"{self.distiller.kimg:g} kimg in batches of {self.distiller.batch_size}")

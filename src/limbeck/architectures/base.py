@@ -143,6 +143,9 @@ class Network(nn.Module, ABC):
         """
         raise UserError(f"{type(self).__name__} draws no images")
 
+    def check_drawing(self, **how: Any) -> None:
+        """Find out whether `draw` works with these settings. Raises: UserError if not."""
+
     def drawing_stages(self, latent: Tensor, num_stages: int, **how: Any) -> Tensor | None:
         """How `draw` comes to its images: [num_stages, n, c, h, w], the latents first, the images last.
 

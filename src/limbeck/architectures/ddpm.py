@@ -467,6 +467,9 @@ class UNet(Network):
         timesteps = time_grid(steps, grid, self._arguments["num_train_steps"])
         return ddim(self, latent, timesteps, self.alpha_bar(), eta)
 
+    def check_drawing(self, *, steps: int = 100, grid: str = "uniform", **_others: Any) -> None:
+        time_grid(steps, grid, self._arguments["num_train_steps"])
+
     def cost_notes(self, *, steps: int = 100, **_others: Any) -> tuple[str, ...]:
         return (f"MACs and latency are those of one estimate of the noise; an image takes {steps} of them",)
 

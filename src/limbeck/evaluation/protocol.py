@@ -75,7 +75,7 @@ class Protocol:
 
         Raises: UserError for wrong settings, missing weights of an embedding, or two metrics of one name.
         """
-        self.check()
+        self.check(model.generator)
         samples = DrawnSamples(
             Drawing(
                 num_images=self.num_images,
@@ -119,8 +119,10 @@ class Protocol:
             "metrics": {name: metric.describe() for name, metric in self.metrics.items()},
         }
 
-    def check(self) -> None:
+    def check(self, generator: Network | None = None) -> None:
         """Find out before hours of training whether an evaluation can work: settings, weights of embeddings.
+
+        generator: of the family that is judged, None for any.
 
         Raises: UserError naming what is wrong or missing.
         """
@@ -133,6 +135,8 @@ class Protocol:
         for name in ("num_images", "batch_size", "steps"):
             if getattr(self, name) < 1:
                 raise UserError(f"protocol.{name}={getattr(self, name)}: must be at least 1")
+        if generator is not None:
+            generator.check_drawing(**self.how(generator))
         for metric in self.metrics.values():
             metric.describe()  # reads the hash of the weights
 
