@@ -47,7 +47,7 @@ def test_export_and_convert_back(native, tmp_path, capsys):
     [
         (["inspect", "NOWHERE"], "error: model file not found: NOWHERE"),
         (["convert", "FILE", "b.pt"], r"error: target=b.pt: must end in .safetensors"),
-        (["export", "FILE", "--format", "gif", "-o", "a"], "error: export=gif: unknown; allowed: nvlabs, "),
+        (["export", "FILE", "--format", "gif", "-o", "a"], "error: export=gif: unknown; allowed: diffusers, nvlabs, "),
         (["export", "FILE", "--format", "nvlabs"], "error: the following arguments are required: -o/--output"),
         (["squeeze"], "error: argument {convert,inspect,export}: invalid choice: 'squeeze'"),
         ([], "error: the following arguments are required: {convert,inspect,export}"),
