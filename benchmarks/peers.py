@@ -1,7 +1,9 @@
-"""Loads other people's StyleGAN2 code, cloned by the user outside this repository, as far as the benchmarks need it.
+"""Loads other people's code, cloned by the user outside this repository, as far as the benchmarks need it.
 
-Expected: DIR/Singular-Value-Scaling, a clone of github.com/LAIT-CVLab/Singular-Value-Scaling, which contains NVIDIA's
-StyleGAN2-ADA networks. Nothing of it is copied; read its licence before use.
+Expected, each only for the benchmark that names it: DIR/Singular-Value-Scaling, a clone of
+github.com/LAIT-CVLab/Singular-Value-Scaling, which contains NVIDIA's StyleGAN2-ADA networks; DIR/NICKEL_AND_DIME of
+github.com/SangyeopYeo/NICKEL_AND_DIME; DIR/Diff-Pruning of github.com/VainF/Diff-Pruning. Nothing of them is copied;
+read their licences before use.
 """
 
 import importlib
@@ -28,10 +30,15 @@ STAND_INS = {
 
 def svs_folder(peers: Path | None) -> Path | None:
     """The clone's StyleGAN2 folder, or None with a message."""
+    return clone(peers, "Singular-Value-Scaling/stylegan2-compression")
+
+
+def clone(peers: Path | None, name: str) -> Path | None:
+    """The folder of this name among the clones, or None with a message."""
     if peers is None:
         print("peers: skipped (name a folder with clones by --peers DIR)")
         return None
-    folder = peers / "Singular-Value-Scaling" / "stylegan2-compression"
+    folder = peers / name
     if not folder.is_dir():
         print(f"peers: skipped ({folder} does not exist)")
         return None
