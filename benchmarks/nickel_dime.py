@@ -1,6 +1,6 @@
 """One NICKEL & DiME iteration beside the authors' released code: seconds, images per second, peak memory.
 
-    python benchmarks/nickel_dime.py --peers DIR [--threads 2] [--batch 8] [--measure iteration memory]
+    python benchmarks/nickel_dime.py --peers DIR [--threads 2] [--batch 8] [--half]
 
 DIR/NICKEL_AND_DIME: a clone of github.com/SangyeopYeo/NICKEL_AND_DIME, which needs PyWavelets; nothing of it is copied,
 read its licences before use. Without --peers our side runs alone, over open_clip's form of CLIP's ResNet-50.
@@ -178,9 +178,10 @@ def measure_iteration(options: argparse.Namespace) -> None:
     nets, found, real = start(options)
     sides: dict[str, Any] = {
         "limbeck": our_loop(options, nets, found, half=False),
-        "limbeck, frozen networks in bfloat16": our_loop(options, nets, found, half=True),
-        "limbeck, all networks in bfloat16": our_loop(options, nets, found, half=True, mixed=True),
     }
+    if options.half:
+        sides["limbeck, frozen networks in bfloat16"] = our_loop(options, nets, found, half=True)
+        sides["limbeck, all networks in bfloat16"] = our_loop(options, nets, found, half=True, mixed=True)
     if folder := their_folder(options):
         sides["authors"] = TheirLoop(folder, options, nets, found)
         assert_same_work(sides["limbeck"], sides["authors"], real)
@@ -231,6 +232,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--peers", type=Path, help="folder that holds the clone")
+    parser.add_argument("--half", action="store_true", help="our side in bfloat16 too")
     parser.add_argument("--single-process", action="store_true", help="their embeddings are left trainable")
     parser.add_argument("--measure", nargs="+", choices=["iteration", "memory"], default=["iteration", "memory"])
     parser.add_argument("--only", choices=SIDES, help=argparse.SUPPRESS)
