@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 
 from limbeck.entry import (
     exit_on_user_error,
+    forget_replaced_choices,
     forget_unselected_terms,
     launch,
     refuse_nested_launch,
@@ -22,6 +23,7 @@ def main(config: DictConfig) -> None:
     with exit_on_user_error():
         refuse_wrong_kinds(config)
         refuse_nested_launch(config)
+        forget_replaced_choices(config)
         forget_unselected_terms(config)
         pipeline = instantiate(config.pipeline, _convert_="all")
         pipeline.run(Path(HydraConfig.get().runtime.output_dir), settings_of(config))

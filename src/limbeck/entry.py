@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from limbeck.configured import CONF
@@ -89,6 +89,50 @@ def forget_unselected_terms(config: Any) -> None:
             if not any(override.startswith(f"loss.{player}.{name}") for override in named):
                 with open_dict(terms):
                     del terms[name]
+
+
+def forget_replaced_choices(config: Any) -> None:
+    """Drop what an experiment says of a plug-in in whose place the command line chooses another one.
+
+    What both have by the same name keeps the experiment's value (a pruning ratio); settings named on the command line
+    stay.
+    """
+    from hydra import compose
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from omegaconf import OmegaConf
+
+    hydra = HydraConfig.get()
+    parsed = OverridesParser.create().parse_overrides(list(hydra.overrides.task))
+    chosen = {o.key_or_group: f"{o.value()}" for o in parsed if (CONF / o.key_or_group / f"{o.value()}.yaml").is_file()}
+    chosen.pop("experiment", None)
+    if not chosen:
+        return
+    experiment = [str(o.input_line) for o in parsed if o.key_or_group == "experiment"]
+    before = compose(hydra.job.config_name, experiment, return_hydra_config=True).hydra.runtime.choices
+    named = [str(o.key_or_group) for o in parsed]
+    for group, name in chosen.items():
+        own = OmegaConf.to_container(OmegaConf.load(CONF / group / f"{name}.yaml"))
+        found = OmegaConf.select(config, group.replace("/", "."))
+        if before.get(group) != name and "defaults" not in own and OmegaConf.is_dict(found):
+            _forget_unknown(found, own, group.replace("/", "."), named)
+
+
+def _forget_unknown(node: Any, own: Any, where: str, named: Sequence[str]) -> None:
+    """Drop keys of `node` that `own` does not have, or has as null, at any depth, unless an override names them."""
+    from omegaconf import OmegaConf, open_dict
+
+    for key in list(node):
+        place = f"{where}.{key}"
+        if isinstance(own.get(key), dict):
+            _forget_unknown(node[key], own[key], place, named)
+        elif any(name == place or name.startswith(f"{place}.") for name in named):
+            continue
+        elif key not in own:
+            with open_dict(node):
+                del node[key]
+        elif own[key] is None and OmegaConf.is_dict(node[key]):
+            node[key] = None
 
 
 def refuse_nested_launch(config: Any) -> None:
