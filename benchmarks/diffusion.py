@@ -168,7 +168,7 @@ def measure_training(options: argparse.Namespace, networks: Mapping[str, UNet]) 
 def straightforward(network: nn.Module, clean: Tensor, noise: Tensor, share: Tensor) -> None:
     """Loss and `backward` at one time step; gradients of all parameters add up, as a loop over time steps needs."""
     output = network(diffuse(clean, noise, share.expand(len(clean))), torch.full((len(clean),), TIMESTEP))
-    noise_loss(output if isinstance(output, Tensor) else output.sample, noise).backward()  # type: ignore[attr-defined]
+    noise_loss(output if isinstance(output, Tensor) else output.sample, noise).backward()
 
 
 def assert_same_gradients(ours: UNet, network: nn.Module, clean: Tensor) -> None:

@@ -24,7 +24,7 @@ DROPOUT = 0.1  # CIFAR-10's
 def teacher(options: argparse.Namespace) -> UNet:
     """The denoiser in `options.model`, or one of DDPM's kind with random weights and the given level widths."""
     if options.model:
-        return limbeck.load(options.model).generator.eval()  # type: ignore[return-value]
+        return limbeck.load(options.model).generator.eval()
     torch.manual_seed(0)
     widths, attention = options.level_widths, [1] if len(options.level_widths) > 1 else []
     shape = {"resolution": options.resolution, "level_widths": widths, "attention_levels": attention}
@@ -35,7 +35,7 @@ def students(whole: UNet, ratios: Sequence[float]) -> dict[str, UNet]:
     """The teacher and what pruning by the published rule leaves of it, by name."""
     model = Model(whole)
     found = {f"ratio {r}": limbeck.prune(model, "random", ratio=r).generator.eval() for r in ratios}
-    return {"teacher": whole, **found}  # type: ignore[dict-item]
+    return {"teacher": whole, **found}
 
 
 def theirs(ours: UNet, *, channels_last: bool = False) -> nn.Module:
@@ -51,7 +51,7 @@ def theirs(ours: UNet, *, channels_last: bool = False) -> nn.Module:
 def their_sampler(network: Any, ours: UNet, noise: Tensor, steps: int, *, half: bool = False) -> Callable[[], Tensor]:
     """The loop of `DDIMPipeline` without its progress bar and without making pictures."""
     facts = {name: value for name, value in scheduler_config(ours).items() if not name.startswith("_")}
-    scheduler = DDIMScheduler(**facts)
+    scheduler: Any = DDIMScheduler(**facts)
 
     def run() -> Tensor:
         image = noise
@@ -78,4 +78,4 @@ def released(options: argparse.Namespace) -> tuple[nn.Module, Callable, UNet] | 
     parts = {"model": model | {"type": "simple"}, "data": {"image_size": options.resolution}}
     parts |= {"diffusion": {"num_diffusion_timesteps": 1000}}
     network = models.Model(types.SimpleNamespace(**{k: types.SimpleNamespace(**v) for k, v in parts.items()})).eval()
-    return network, losses.noise_estimation_loss, ddim.model(network.state_dict(), "clone").generator  # type: ignore
+    return network, losses.noise_estimation_loss, ddim.model(network.state_dict(), "clone").generator
