@@ -45,6 +45,12 @@ def test_any_criterion_goes_with_any_experiment(experiment, choice):
     instantiate(settled(f"experiment={experiment}", f"pruning={choice}").pruning)
 
 
+def test_callbacks_that_are_left_out_leave_no_settings_behind():
+    assert list(settled("experiment=compare_pruning_ddpm").callback) == ["progress"]
+    found = settled("experiment=quickstart_ddpm", "callback=[progress]", "callback.sample_grid.steps=3").callback
+    assert list(found) == ["progress", "sample_grid"]  # named, so it is refused by name
+
+
 def test_other_losses_go_with_a_denoiser():
     found = settled("experiment=quickstart_ddpm", "loss/generator=[noise_prediction,block_features]").loss
     assert list(found.generator) == ["noise_prediction", "block_features"]

@@ -76,19 +76,20 @@ def refuse_wrong_kinds(config: Any) -> None:
 
 
 def forget_unselected_terms(config: Any) -> None:
-    """Drop what an experiment says of loss terms that another choice on the command line leaves out.
+    """Drop what an experiment says of loss terms, callbacks and metrics that another choice leaves out.
 
-    Settings named on the command line stay, so that the distiller refuses them by name.
+    Settings named on the command line stay, so that they are refused by name.
     """
     from hydra.core.hydra_config import HydraConfig
-    from omegaconf import open_dict
+    from omegaconf import OmegaConf, open_dict
 
     named = [override.lstrip("+~") for override in HydraConfig.get().overrides.task]
-    for player, terms in config.loss.items():
-        for name in [name for name, term in terms.items() if "_target_" not in (term or {})]:
-            if not any(override.startswith(f"loss.{player}.{name}") for override in named):
-                with open_dict(terms):
-                    del terms[name]
+    for group in ("loss.generator", "loss.discriminator", "callback", "metric"):
+        chosen = OmegaConf.select(config, group) or {}
+        for name in [name for name, plugin in chosen.items() if "_target_" not in (plugin or {})]:
+            if not any(override.startswith(f"{group}.{name}") for override in named):
+                with open_dict(chosen):
+                    del chosen[name]
 
 
 def forget_replaced_choices(config: Any) -> None:

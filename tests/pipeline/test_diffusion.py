@@ -146,6 +146,7 @@ WRONG = {
     "a loss of generators": (["loss/generator=[nonsaturating]", *WITHOUT], "nonsaturating"),
     "statistics of samples": (["loss/generator=[noise_prediction,dime]", WITHOUT[1]], "dime.term.statistics"),
     "a generator": (["distillation=gan"], "discriminator"),
+    "a callback left out": (["callback=[progress]"], "callback.sample_grid"),
     "too many steps": (["protocol.steps=21"], "steps=21"),
     "no such grid": (["protocol.grid=cubic"], "protocol.grid"),
 }

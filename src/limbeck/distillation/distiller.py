@@ -81,6 +81,9 @@ class Distiller:
         for terms in self._terms().values():
             for weighted in terms.values():
                 weighted.term.check()
+        for name, callback in self.callbacks.items():
+            if not isinstance(callback, pl.Callback):
+                raise UserError(f"callback.{name}: settings are given, but it is not among the selected callbacks")
         for name, value, whole in (("kimg", self.kimg, False), ("batch_size", self.batch_size, True)):
             if value <= 0 or (whole and value != int(value)):
                 raise UserError(f"{name}={value}: must be {'a whole number' if whole else 'a number'} above 0")
