@@ -85,7 +85,7 @@ def forget_unselected_terms(config: Any) -> None:
 
     named = [override.lstrip("+~") for override in HydraConfig.get().overrides.task]
     for group in ("loss.generator", "loss.discriminator", "callback", "metric"):
-        chosen = OmegaConf.select(config, group) or {}
+        chosen: Any = OmegaConf.select(config, group) or {}
         for name in [name for name, plugin in chosen.items() if "_target_" not in (plugin or {})]:
             if not any(override.startswith(f"{group}.{name}") for override in named):
                 with open_dict(chosen):
