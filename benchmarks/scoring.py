@@ -3,13 +3,16 @@
     python benchmarks/scoring.py [--measure time agreement] [--resolution 64] [--threads 2] [--peers DIR]
 
 time: StyleGAN2 with random weights. The straightforward loop renders both images for every direction and asks for every
-weight's gradient; with --peers (see peers.py) it runs on the SVS authors' networks, as their released scoring does.
-Gradient magnitudes are compared first, with the same constant noise. agreement: on a trained model file (default: the
-bundled teacher), rank correlation per layer with the full score of 5000 samples, and kept channels at 70 %.
+weight's gradient; with --peers (see peers.py) it runs on the SVS authors' networks in evaluation mode, as they release
+it, which makes them build a weight per sample. Gradient magnitudes are compared first, with the same constant noise and
+without such weights (torch 2.13 gives wrong gradients for grouped 1x1 convolutions on CPUs).
+agreement: on a trained model file (default: the bundled teacher), rank correlation per layer with the full score of
+5000 samples, and kept channels at 70 %.
 """
 
 import argparse
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
@@ -30,41 +33,43 @@ NUM_PCA = 1000  # directions cost the same on every side
 CHECKPOINTS = (50, 100, 200, 400)  # batches of 5
 
 
-def straightforward(
-    synthesis: Callable[[Tensor], Tensor], network: nn.Module, style: Tensor, offsets: Tensor, ours: Generator
-) -> list[dict[str, Tensor]]:
+@dataclass
+class Straightforward:
     """Per direction, gradient magnitudes by `backward` over both images and all weights."""
-    found = []
-    for offset in offsets:
-        network.zero_grad(set_to_none=True)
-        network.requires_grad_(False)
-        moved = synthesis(style + offset)
-        network.requires_grad_(True)
-        (moved - synthesis(style)).abs().sum().backward()
-        weights = dict(network.named_parameters())
-        found.append(
-            {
-                group.name: mean_magnitude(weights[axis.parameter].grad, axis, group.size)
-                for group, axis in zip(ours.channel_groups(), readers(ours).values(), strict=True)
-            }
-        )
-    return found
+
+    synthesis: Callable[[Tensor], Tensor]
+    network: nn.Module
+    ours: Generator
+
+    def __call__(self, style: Tensor, offsets: Tensor) -> list[dict[str, Tensor]]:
+        return [self.magnitudes(style, offset) for offset in offsets]
+
+    def magnitudes(self, style: Tensor, offset: Tensor) -> dict[str, Tensor]:
+        self.network.zero_grad(set_to_none=True)
+        self.network.requires_grad_(False)
+        moved = self.synthesis(style + offset)
+        self.network.requires_grad_(True)
+        (moved - self.synthesis(style)).abs().sum().backward()
+        weights, groups = dict(self.network.named_parameters()), self.ours.channel_groups()
+        return {
+            group.name: mean_magnitude(weights[axis.parameter].grad, axis, group.size)
+            for group, axis in zip(groups, readers(self.ours).values(), strict=True)
+        }
 
 
-def loops(options: argparse.Namespace, ours: Generator) -> dict[str, Callable]:
+def loops(options: argparse.Namespace, ours: Generator) -> dict[str, Straightforward]:
     """The straightforward loop on our network and, if there are clones, on the authors'."""
-    found = {"straightforward loop": (lambda w: ours.synthesis(w, noise="const"), ours)}
+    found = {"straightforward loop": Straightforward(lambda w: ours.synthesis(w, noise="const"), ours, ours)}
     if folder := svs_folder(options.peers):
         (networks,) = load(folder, "training.networks_stylekd")
         settings = {"channel_base": options.channel_base, "num_fp16_res": 0}
-        theirs = networks.Generator(512, 0, 512, ours.resolution, 3, prune_ratio=0.0, synthesis_kwargs=settings).train()
+        theirs = networks.Generator(512, 0, 512, ours.resolution, 3, prune_ratio=0.0, synthesis_kwargs=settings)
         fitted(theirs, ours)
         wide = theirs.synthesis.num_ws
-        found["authors"] = (lambda w: theirs.synthesis(w[:, None].expand(-1, wide, -1), noise_mode="const"), theirs)
-    return {
-        name: lambda style, offsets, s=synthesis, n=network: straightforward(s, n, style, offsets, ours)
-        for name, (synthesis, network) in found.items()
-    }
+        found["authors"] = Straightforward(
+            lambda w: theirs.synthesis(w[:, None].expand(-1, wide, -1), noise_mode="const"), theirs, ours
+        )
+    return found
 
 
 def measure_time(options: argparse.Namespace) -> None:
@@ -75,10 +80,12 @@ def measure_time(options: argparse.Namespace) -> None:
     runs: dict[str, Callable[[], object]] = {}
     directions = {}
     for name, loop in loops(options, ours).items():
+        loop.network.train()
         reference = loop(style, offsets[:1])[0]
+        print(f"{name}: gradients of our criterion deviate by {deviation(ours, style, offsets[:1], reference)}")
+        loop.network.eval()
         runs[name] = lambda loop=loop: loop(style, offsets[:1])
         directions[name] = 1  # each costs the same there
-        print(f"{name}: gradients of our criterion deviate by {deviation(ours, style, offsets[:1], reference)}")
     for precision in ("float32", "bfloat16"):
         criterion = DCP(
             num_samples=options.batch,
