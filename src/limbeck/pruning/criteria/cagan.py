@@ -11,9 +11,10 @@ from torch import Tensor
 from limbeck.errors import UserError
 from limbeck.masks.base import ContentMask
 from limbeck.model import Model
+from limbeck.pruning.batches import Batches, add_to_sums, sums_of, zero_sums
 from limbeck.pruning.criteria.base import Criterion, Scores, State
 from limbeck.pruning.sensitivity import drawn_inputs, mean_magnitudes, readers_trainable
-from limbeck.seeds import batch_seed, seeded
+from limbeck.seeds import seeded
 
 
 def salted(
@@ -47,30 +48,25 @@ class CAGAN(Criterion):
         seed: int = 0,
     ):
         self.mask = mask
-        self.num_samples = num_samples
-        self.batch_size = batch_size
+        self.batches = Batches(num_samples, batch_size, seed)
         self.density = density
-        self.seed = seed
 
     @property
     def num_steps(self) -> int:
-        return -(-self.num_samples // self.batch_size)
+        return len(self.batches)
 
     def check(self) -> None:
-        for name in ("num_samples", "batch_size"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name}={getattr(self, name)}: must be at least 1")
+        self.batches.check()
         if not 0 <= self.density <= 1:
             raise UserError(f"density={self.density}: must lie in [0, 1]")
         self.mask.check()
 
     def start(self, model: Model) -> State:
-        return {f"sum.{group.name}": torch.zeros(group.size).double() for group in model.generator.channel_groups()}
+        return zero_sums(model.generator)
 
     def step(self, model: Model, state: State, index: int) -> bool:
         network = model.generator
-        source = torch.Generator().manual_seed(batch_seed(self.seed, index))
-        count = min(self.batch_size, self.num_samples - index * self.batch_size)
+        count, source = self.batches[index]
         device = next(network.parameters()).device
         mask = self.mask.load().to(device)
         latent, label = drawn_inputs(network, count, source)
@@ -80,9 +76,8 @@ class CAGAN(Criterion):
             fixed = image.detach()
             noisy = salted(fixed, mask(fixed), self.density, source)
             gradients = torch.autograd.grad(image, list(weights.values()), (fixed - noisy).sign())
-        for name, value in mean_magnitudes(network, dict(zip(weights, gradients, strict=True))).items():
-            state[f"sum.{name}"] += value
+        add_to_sums(state, mean_magnitudes(network, dict(zip(weights, gradients, strict=True))))
         return True
 
     def scores(self, model: Model, state: State) -> Scores:
-        return {group.name: state[f"sum.{group.name}"] for group in model.generator.channel_groups()}
+        return sums_of(state, model.generator)

@@ -13,9 +13,10 @@ from torch import Tensor
 from limbeck.architectures.base import Network
 from limbeck.errors import UserError
 from limbeck.model import Model
+from limbeck.pruning.batches import Batches, add_to_sums, sums_of, zero_sums
 from limbeck.pruning.criteria.base import Criterion, Scores, State
 from limbeck.pruning.sensitivity import drawn_styles, mean_magnitudes, readers_trainable
-from limbeck.seeds import batch_seed, seeded
+from limbeck.seeds import seeded
 
 STATISTICS = ("variance", "magnitude")
 PCA_BATCH = 1000
@@ -79,22 +80,21 @@ class DCP(Criterion):
     ):
         self.alpha = alpha
         self.num_directions = num_directions
-        self.num_samples = num_samples
-        self.batch_size = batch_size
+        self.batches = Batches(num_samples, batch_size, seed)
         self.num_pca = num_pca
         self.statistic = statistic
         self.stop_gradient = stop_gradient
         self.noise = noise
         self.share_base = share_base
         self.precision = precision
-        self.seed = seed
 
     @property
     def num_steps(self) -> int:
-        return -(-self.num_samples // self.batch_size)
+        return len(self.batches)
 
     def check(self) -> None:
-        for name in ("num_directions", "num_samples", "batch_size", "num_pca"):
+        self.batches.check()
+        for name in ("num_directions", "num_pca"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name}={getattr(self, name)}: must be at least 1")
         for name, allowed in (
@@ -107,31 +107,28 @@ class DCP(Criterion):
 
     def start(self, model: Model) -> State:
         network = model.generator
-        source = torch.Generator().manual_seed(batch_seed(self.seed, -1))
+        _, source = self.batches[-1]
         parts = [min(PCA_BATCH, self.num_pca - done) for done in range(0, self.num_pca, PCA_BATCH)]
         with torch.no_grad():
             styles = torch.cat([drawn_styles(network, count, source) for count in parts])
         directions, shares = principal_directions(styles.cpu())
-        sums = {f"sum.{group.name}": torch.zeros(group.size).double() for group in network.channel_groups()}
-        return {"directions": directions.float(), "shares": shares, **sums}
+        return {"directions": directions.float(), "shares": shares, **zero_sums(network)}
 
     def step(self, model: Model, state: State, index: int) -> bool:
         network = model.generator
-        source = torch.Generator().manual_seed(batch_seed(self.seed, index))
-        count = min(self.batch_size, self.num_samples - index * self.batch_size)
+        count, source = self.batches[index]
         with torch.no_grad():
             style = drawn_styles(network, count, source)
         picked = torch.multinomial(state["shares"], self.num_directions, replacement=True, generator=source)
         offsets = self.alpha * state["directions"][picked].to(style)
         with seeded(int(torch.randint(2**62, [], generator=source)), style.device):
             found = self.magnitudes(network, style, offsets)
-        for group in network.channel_groups():
-            values = torch.stack([magnitudes[group.name] for magnitudes in found])
-            state[f"sum.{group.name}"] += spread(values, self.statistic)
+        stacked = {name: torch.stack([magnitudes[name] for magnitudes in found]) for name in found[0]}
+        add_to_sums(state, {name: spread(values, self.statistic) for name, values in stacked.items()})
         return True
 
     def scores(self, model: Model, state: State) -> Scores:
-        return {group.name: state[f"sum.{group.name}"] for group in model.generator.channel_groups()}
+        return sums_of(state, model.generator)
 
     def magnitudes(self, network: Network, style: Tensor, offsets: Tensor) -> list[Scores]:
         """Per direction, the mean gradient magnitude of every group's channels.

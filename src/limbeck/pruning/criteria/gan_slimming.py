@@ -13,9 +13,9 @@ from limbeck.architectures.base import Network
 from limbeck.errors import UserError
 from limbeck.importers.checkpoint import load
 from limbeck.model import Model
+from limbeck.pruning.batches import Batches, add_to_sums, sums_of, zero_sums
 from limbeck.pruning.criteria.base import Criterion, Scores, State
 from limbeck.pruning.sensitivity import drawn_styles, readers
-from limbeck.seeds import batch_seed
 
 
 class GanSlimming(Criterion):
@@ -28,19 +28,15 @@ class GanSlimming(Criterion):
 
     def __init__(self, *, sparse: str | None = None, num_samples: int = 400, batch_size: int = 10, seed: int = 0):
         self.sparse = sparse
-        self.num_samples = num_samples
-        self.batch_size = batch_size
-        self.seed = seed
+        self.batches = Batches(num_samples, batch_size, seed)
         self._sparse_network: Network | None = None
 
     @property
     def num_steps(self) -> int:
-        return -(-self.num_samples // self.batch_size)
+        return len(self.batches)
 
     def check(self) -> None:
-        for name in ("num_samples", "batch_size"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name}={getattr(self, name)}: must be at least 1")
+        self.batches.check()
         if self.sparse is not None and not Path(self.sparse).is_file():
             raise UserError(
                 f"pruning.criterion.sparse={self.sparse}: no such file; it is the student of a sparsity phase"
@@ -50,23 +46,23 @@ class GanSlimming(Criterion):
         network = self.trained(model, {})
         if network.arguments != model.generator.arguments:
             raise UserError(f"pruning.criterion.sparse={self.sparse}: its network has another shape than the teacher")
-        return {f"sum.{group.name}": torch.zeros(group.size).double() for group in network.channel_groups()}
+        return zero_sums(network)
 
     @torch.no_grad()
     def step(self, model: Model, state: State, index: int) -> bool:
         network = self.trained(model, state)
-        source = torch.Generator().manual_seed(batch_seed(self.seed, index))
-        count = min(self.batch_size, self.num_samples - index * self.batch_size)
+        count, source = self.batches[index]
         style = drawn_styles(network, count, source)
         modulations = network.synthesis.modulations(style)
-        for name, axis in readers(network).items():
-            scale, _ = modulations[axis.parameter.removeprefix("synthesis.").removesuffix(".weight")]
-            state[f"sum.{name}"] += scale.abs().double().sum(dim=0).cpu()
+        scales = {
+            name: modulations[axis.parameter.removeprefix("synthesis.").removesuffix(".weight")][0]
+            for name, axis in readers(network).items()
+        }
+        add_to_sums(state, {name: scale.abs().double().sum(dim=0) for name, scale in scales.items()})
         return True
 
     def scores(self, model: Model, state: State) -> Scores:
-        groups = model.generator.channel_groups()
-        return {group.name: state[f"sum.{group.name}"] / self.num_samples for group in groups}
+        return {name: total / self.batches.num_samples for name, total in sums_of(state, model.generator).items()}
 
     def trained(self, model: Model, state: State) -> Network:
         if self.sparse is None:
