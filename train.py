@@ -11,6 +11,7 @@ from limbeck.entry import (
     exit_on_user_error,
     forget_replaced_choices,
     forget_unselected_terms,
+    job,
     launch,
     refuse_nested_launch,
     refuse_wrong_kinds,
@@ -21,8 +22,9 @@ from limbeck.entry import (
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(config: DictConfig) -> None:
     with exit_on_user_error():
-        refuse_wrong_kinds(config)
         refuse_nested_launch(config)
+    with job():
+        refuse_wrong_kinds(config)
         forget_replaced_choices(config)
         forget_unselected_terms(config)
         pipeline = instantiate(config.pipeline, _convert_="all")

@@ -38,6 +38,26 @@ def exit_on_user_error() -> Iterator[None]:
         sys.exit(_refused(f"{error.filename}: {error.strerror}"))
 
 
+@contextlib.contextmanager
+def job() -> Iterator[None]:
+    """Guard of one job's work: alone it ends the command; in a sweep the other jobs go on, and the sweep then fails."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    hydra = HydraConfig.get()
+    try:
+        with exit_on_user_error():
+            yield
+    except SystemExit as stop:
+        if hydra.mode != RunMode.MULTIRUN or stop.code != MENDABLE:
+            raise
+        # Hydra keeps an exception until all jobs have run, wherever they ran, and raises it then.
+        raise UserError(
+            f"{hydra.sweep.dir}: not every run was finished, see the lines above; the same command runs what is "
+            f"missing, `python -m limbeck.sweep {hydra.sweep.dir}` shows what is there"
+        ) from None
+
+
 def launch(main: Callable[[], None]) -> None:
     """Run a Hydra entry point; its body guards itself, this guards what Hydra does before and after."""
     from limbeck import allocator

@@ -38,6 +38,18 @@ def test_a_sweep_is_resumable_and_ends_in_a_table(tmp_path):
     assert reports[1].is_file()
 
 
+def test_a_run_that_fails_does_not_stop_the_others(tmp_path):
+    """The first of the two is refused; the second is finished all the same, and the sweep says so and fails."""
+    arguments = [argument for argument in TINY if not argument.startswith("pruning.ratio")]
+    done = run("train.py", "-m", *arguments, "pruning.ratio=1.5,0.5", cwd=tmp_path)
+    assert done.returncode == 2
+    lines = done.stderr.splitlines()
+    assert sum(line.startswith("error: ") for line in lines) == 2
+    assert "ratio" in next(line for line in lines if line.startswith("error: "))
+    assert "python -m limbeck.sweep" in lines[-1]
+    assert len(list(tmp_path.rglob("report.json"))) == 1
+
+
 def test_several_processes_inside_a_sweep_are_refused(tmp_path):
     done = run("train.py", "-m", *TINY, "seed=0,1", "trainer=ddp", f"hydra.sweep.dir={tmp_path}")
     assert done.returncode == 2
