@@ -206,17 +206,27 @@ class TheirLoop:
         nothing = torch.zeros(n, 0)
         self.loss.accumulate_gradients(name, real, nothing, torch.randn(n, 512), nothing, sync=True, gain=PHASES[name])
         module.requires_grad_(False)
-        for parameter in module.parameters():
-            if parameter.grad is not None:
-                self.misc.nan_to_num(parameter.grad, nan=0, posinf=1e5, neginf=-1e5, out=parameter.grad)
-        optimizer.step()
+        their_step(self.misc, module, optimizer)
 
-    @torch.no_grad()
     def average(self) -> None:
-        for mean, value in zip(self.ema.parameters(), self.student.parameters(), strict=True):
-            mean.copy_(value.lerp(mean, 0.5 ** (8 / 10000)))
-        for mean, value in zip(self.ema.buffers(), self.student.buffers(), strict=True):
-            mean.copy_(value)
+        their_average(self.ema, self.student, half_life_images=10000)
+
+
+def their_step(misc: Any, module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """An optimizer step after their loop's clean-up of the gradients; `misc` is their module of that name."""
+    for parameter in module.parameters():
+        if parameter.grad is not None:
+            misc.nan_to_num(parameter.grad, nan=0, posinf=1e5, neginf=-1e5, out=parameter.grad)
+    optimizer.step()
+
+
+@torch.no_grad()
+def their_average(ema: nn.Module, student: nn.Module, *, half_life_images: int) -> None:
+    """Their loop's moving average after a batch of 8 images."""
+    for mean, value in zip(ema.parameters(), student.parameters(), strict=True):
+        mean.copy_(value.lerp(mean, 0.5 ** (8 / half_life_images)))
+    for mean, value in zip(ema.buffers(), student.buffers(), strict=True):
+        mean.copy_(value)
 
 
 @torch.no_grad()

@@ -24,7 +24,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from distillation_step import amortized
-from loops import PHASES, BareLoop, composed, gan_module, networks
+from loops import PHASES, BareLoop, composed, gan_module, networks, their_average, their_step
 from objectives import fix_moments, random_resnets, raw_dime
 from peers import clone, fitted, load
 from timing import interleaved, others_line, prepare, spread
@@ -122,17 +122,10 @@ class TheirLoop:
         )
         for module, optimizer in zip(modules, optimizers, strict=True):
             module.requires_grad_(False)
-            for parameter in module.parameters():
-                if parameter.grad is not None:
-                    self.misc.nan_to_num(parameter.grad, nan=0, posinf=1e5, neginf=-1e5, out=parameter.grad)
-            optimizer.step()
+            their_step(self.misc, module, optimizer)
 
-    @torch.no_grad()
     def average(self) -> None:
-        for mean, value in zip(self.ema.parameters(), self.student.parameters(), strict=True):
-            mean.copy_(value.lerp(mean, 0.5 ** (8 / 20000)))
-        for mean, value in zip(self.ema.buffers(), self.student.buffers(), strict=True):
-            mean.copy_(value)
+        their_average(self.ema, self.student, half_life_images=20000)
 
 
 @torch.no_grad()

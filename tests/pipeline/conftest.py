@@ -1,11 +1,15 @@
 """Runs small enough for a test: a tiny StyleGAN2, RoboHash at 32 px, random features."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 ROOT = Path(__file__).parents[2]
 TINY = [
@@ -43,6 +47,30 @@ def run(script: str, *arguments: object, timeout: float = 300, cwd: Path = ROOT)
     return subprocess.run(
         command(script, *arguments), capture_output=True, text=True, timeout=timeout, env=environment(), cwd=cwd
     )
+
+
+def end_after_a_checkpoint(arguments: list[str], folder: Path, how: signal.Signals, **variables: str) -> int:
+    """Start a run, signal it once its folder holds a checkpoint; its return code."""
+    process = subprocess.Popen(
+        command("train.py", *arguments),
+        env={**environment(), **variables},
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    checkpoint = folder / "checkpoints" / "last.ckpt"
+    until = time.monotonic() + 200
+    while not checkpoint.is_file() and process.poll() is None and time.monotonic() < until:
+        time.sleep(0.02)
+    process.send_signal(how)
+    return process.wait(timeout=100)
+
+
+def assert_same_student(a: Path, b: Path) -> None:
+    """Both folders hold the same student, bit for bit."""
+    left, right = (load_file(folder / "student.safetensors") for folder in (a, b))
+    assert left.keys() == right.keys()
+    assert [name for name in left if not torch.equal(left[name], right[name])] == []
 
 
 def tiny(folder: Path, *more: str) -> list[str]:

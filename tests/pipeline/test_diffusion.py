@@ -3,16 +3,12 @@
 import json
 import re
 import signal
-import subprocess
-import time
 from pathlib import Path
 
 import pytest
-import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
-from safetensors.torch import load_file
 
 import limbeck
 from limbeck.configured import CONF
@@ -20,7 +16,7 @@ from limbeck.entry import register_resolvers
 from limbeck.errors import UserError
 from limbeck.loggers.table import read_table
 
-from .conftest import ROOT, command, environment, run
+from .conftest import assert_same_student, end_after_a_checkpoint, run
 
 pytestmark = pytest.mark.slow
 TINY = [
@@ -105,25 +101,11 @@ def test_the_evaluation_command_repeats_the_report(finished, tmp_path):
 
 def test_a_killed_run_resumes_bit_for_bit(finished, tmp_path):
     folder = tmp_path / "killed"
-    process = subprocess.Popen(
-        command("train.py", *tiny(folder)),
-        env=environment(),
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    checkpoint = folder / "checkpoints" / "last.ckpt"
-    until = time.monotonic() + 200
-    while not checkpoint.is_file() and time.monotonic() < until:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    end_after_a_checkpoint(tiny(folder), folder, signal.SIGKILL)
     assert not (folder / "student.safetensors").is_file()
     done = run("train.py", *tiny(folder))
     assert done.returncode == 0, done.stderr
-    left, right = (load_file(path / "student.safetensors") for path in (finished, folder))
-    assert left.keys() == right.keys()
-    assert [name for name in left if not torch.equal(left[name], right[name])] == []
+    assert_same_student(finished, folder)
 
 
 def test_two_processes_make_one_student(tmp_path):

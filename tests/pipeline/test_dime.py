@@ -3,16 +3,13 @@
 import json
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import load_file
 
 from limbeck.loggers.table import read_table
 
-from .conftest import ROOT, command, environment, tiny
+from .conftest import ROOT, assert_same_student, command, end_after_a_checkpoint, environment, tiny
 
 pytestmark = pytest.mark.slow
 DIME = "loss.generator.dime.term"
@@ -71,17 +68,10 @@ def test_a_run_makes_its_statistics_once_and_resumes_bit_for_bit(tmp_path):
     assert list(report["config"]["loss"]["generator"]) == ["nonsaturating", "dime", "mmd"]
     assert "random_projection" in (whole / "report.md").read_text()
 
-    process = started(killed)
-    checkpoint = killed / "checkpoints" / "last.ckpt"
-    until = time.monotonic() + 200
-    while not checkpoint.is_file() and process.poll() is None and time.monotonic() < until:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    end_after_a_checkpoint(arguments(killed), killed, signal.SIGKILL, XDG_CACHE_HOME=str(tmp_path / "cache"))
     assert not (killed / "student.safetensors").is_file()
     assert "moments of" not in finished(killed)  # read from the cache
-    left, right = (load_file(folder / "student.safetensors") for folder in (whole, killed))
-    assert [name for name in left if not torch.equal(left[name], right[name])] == []
+    assert_same_student(whole, killed)
 
 
 def test_two_processes_hold_the_same_student(tmp_path):

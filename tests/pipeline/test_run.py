@@ -2,17 +2,13 @@
 
 import json
 import signal
-import subprocess
-import time
 
 import pytest
-import torch
-from safetensors.torch import load_file
 
 import limbeck
 from limbeck.loggers.table import read_table
 
-from .conftest import ROOT, command, environment, run, tiny
+from .conftest import assert_same_student, end_after_a_checkpoint, run, tiny
 
 pytestmark = pytest.mark.slow
 
@@ -56,33 +52,9 @@ def test_a_finished_run_is_not_repeated(finished):
     assert {p: p.stat().st_mtime_ns for p in finished.rglob("*") if p.is_file()} == before
 
 
-def started(folder):
-    process = subprocess.Popen(
-        command("train.py", *tiny(folder)),
-        env=environment(),
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    checkpoint = folder / "checkpoints" / "last.ckpt"
-    until = time.monotonic() + 200
-    while not checkpoint.is_file() and time.monotonic() < until:
-        time.sleep(0.02)
-    return process
-
-
-def assert_same_student(a, b):
-    left, right = load_file(a / "student.safetensors"), load_file(b / "student.safetensors")
-    assert left.keys() == right.keys()
-    different = [name for name in left if not torch.equal(left[name], right[name])]
-    assert not different
-
-
 def test_a_killed_run_resumes_bit_for_bit(finished, tmp_path):
     folder = tmp_path / "killed"
-    process = started(folder)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    end_after_a_checkpoint(tiny(folder), folder, signal.SIGKILL)
     assert not (folder / "student.safetensors").is_file()
     done = run("train.py", *tiny(folder))
     assert done.returncode == 0, done.stderr
@@ -93,9 +65,7 @@ def test_a_killed_run_resumes_bit_for_bit(finished, tmp_path):
 
 def test_a_terminated_run_saves_and_resumes(finished, tmp_path):
     folder = tmp_path / "terminated"
-    process = started(folder)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=100) == 143
+    assert end_after_a_checkpoint(tiny(folder), folder, signal.SIGTERM) == 143
     done = run("train.py", *tiny(folder))
     assert done.returncode == 0, done.stderr
     assert_same_student(finished, folder)

@@ -4,38 +4,27 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from limbeck.callbacks.intervals import is_due
+from limbeck.callbacks.intervals import EveryKimg
 from limbeck.data.base import ImageSource
 from limbeck.evaluation.protocol import Protocol
 from limbeck.loggers.base import RunLogger
 from limbeck.model import Model
 
 
-class EvaluatePeriodically(pl.Callback):
+class EvaluatePeriodically(EveryKimg):
     """Logs metric/<name> of the student every `every_kimg`, on every process together.
 
     The last point is left to the report, which uses the final weights.
     """
 
     def __init__(self, *, protocol: Protocol, data: ImageSource, every_kimg: float):
-        self.protocol, self.data, self.every_kimg = protocol, data, every_kimg
-        self._before = 0
+        super().__init__(every_kimg)
+        self.protocol, self.data = protocol, data
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        self._before = int(pl_module.images_seen)
-
-    def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: Any,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
-        images, before = int(pl_module.images_seen), self._before
-        self._before = images
-        if not is_due(before, images, self.every_kimg) or images >= pl_module.total_images:
+    def act(self, trainer: pl.Trainer, pl_module: Any, *, last: bool) -> None:
+        if last:
             return
+        images = int(pl_module.images_seen)
         teacher = Model(pl_module.teacher.network) if pl_module.teacher is not None else None
         values = self.protocol(Model(pl_module.ema), data=self.data, teacher=teacher, device=pl_module.device)
         kimg = images / 1000

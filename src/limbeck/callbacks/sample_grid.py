@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from limbeck.architectures.base import Network
-from limbeck.callbacks.intervals import is_due
+from limbeck.callbacks.intervals import EveryKimg
 from limbeck.evaluation.sampling import sample
 from limbeck.files import written_aside
 from limbeck.images import image_grid
@@ -16,7 +16,7 @@ from limbeck.loggers.base import RunLogger
 from limbeck.model import Model
 
 
-class SampleGrid(pl.Callback):
+class SampleGrid(EveryKimg):
     """Writes samples/kimg<count>.png into the run folder and shows it to all loggers that take pictures.
 
     every_kimg: also at the start and the end. num_images: columns of the grid; rows are the teacher, if there is one,
@@ -32,32 +32,19 @@ class SampleGrid(pl.Callback):
         steps: int = 50,
         grid: str = "uniform",
     ):
-        self.every_kimg, self.num_images, self.seed = every_kimg, num_images, seed
-        self.steps, self.grid = steps, grid
-        self._before = 0
+        super().__init__(every_kimg)
+        self.num_images, self.seed, self.steps, self.grid = num_images, seed, steps, grid
         self._teacher_images: Tensor | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        self._before, self._teacher_images = int(pl_module.images_seen), None
+        super().on_train_start(trainer, pl_module)
+        self._teacher_images = None
         if trainer.is_global_zero and pl_module.teacher is not None:
             self._teacher_images = self._images(pl_module.teacher.network)
-        if self._before == 0:
-            self._show(trainer, pl_module)
+        if int(pl_module.images_seen) == 0:
+            self.act(trainer, pl_module, last=False)
 
-    def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: Any,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
-        images, before = int(pl_module.images_seen), self._before
-        self._before = images
-        if is_due(before, images, self.every_kimg) or images >= pl_module.total_images:
-            self._show(trainer, pl_module)
-
-    def _show(self, trainer: pl.Trainer, pl_module: Any) -> None:
+    def act(self, trainer: pl.Trainer, pl_module: Any, *, last: bool) -> None:
         if not trainer.is_global_zero:
             return
         rows = [self._images(pl_module.ema)]
