@@ -23,7 +23,7 @@ from limbeck.embeddings.torchvision_shim import imported
 from limbeck.functional.frechet import frechet_distance, moments
 from limbeck.functional.kernel_distance import squared_mmd_with_error
 
-BATCH = 16
+BATCH = 64  # torch-fidelity's default
 
 
 def fidelity_inception() -> Any:

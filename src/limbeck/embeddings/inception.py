@@ -4,7 +4,7 @@ Source: Szegedy et al., "Rethinking the Inception Architecture", 2016; Heusel et
 Parameter names follow the converted weights of pytorch-fid and torch-fidelity, so either file fits.
 Differs from other Inceptions, as that graph does: average pooling leaves padding out, and the last block pools by
 maximum. Normalization is folded into the convolutions, and images are stored channels last: same features up to
-rounding (1e-4), about twice as fast on a CPU.
+rounding (1e-4), 1.5 times as fast on a CPU.
 """
 
 from collections.abc import Callable, Sequence
@@ -35,21 +35,15 @@ def resized_as_tensorflow(image: Float[Tensor, "n c h w"], side: int) -> Float[T
 
     Source: tensorflow/core/kernels/resize_bilinear_op.cc (align_corners=False, half_pixel_centers=False).
     """
-    height, width = image.shape[2:]
-    rows = _interpolation(height, side, image)
-    columns = _interpolation(width, side, image)
-    return rows @ image @ columns.T
+    rows, columns = (_positions(old, side) for old in image.shape[2:])
+    grid = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1).to(image)
+    return F.grid_sample(image, grid.expand(len(image), -1, -1, -1), padding_mode="border", align_corners=True)
 
 
-def _interpolation(old: int, new: int, like: Tensor) -> Float[Tensor, "new old"]:
-    """Matrix whose row i mixes the two neighbours of position i * old / new."""
-    position = torch.arange(new, dtype=torch.float32) * (old / new)
-    below = position.floor().long()
-    share = position - below
-    matrix = torch.zeros(new, old)
-    matrix.scatter_add_(1, below[:, None], (1 - share)[:, None])
-    matrix.scatter_add_(1, (below + 1).clamp(max=old - 1)[:, None], share[:, None])
-    return matrix.to(like)
+def _positions(old: int, new: int) -> Float[Tensor, "new"]:
+    """Positions i * old / new, at most the last pixel's, as -1 (first pixel) ... 1 (last pixel)."""
+    position = torch.arange(new, dtype=torch.float64) * (old / new)
+    return position.clamp(max=old - 1) * (2 / max(old - 1, 1)) - 1
 
 
 class Convolution(nn.Conv2d):
@@ -95,9 +89,14 @@ class Mixed(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         outputs = []
         for branch in self.branches:
+            chain = [self.get_submodule(step[0]) for step in branch.chain]
+            if branch.pool is average_pool:
+                # An average commutes with the 1x1 convolution after it, which leaves fewer channels to pool.
+                outputs.append(F.relu(average_pool(nn.Conv2d.forward(chain[0], x))))
+                continue
             y = branch.pool(x) if branch.pool else x
-            for step in branch.chain:
-                y = self.get_submodule(step[0])(y)
+            for convolution in chain:
+                y = convolution(y)
             outputs += [self.get_submodule(step[0])(y) for step in branch.fork] or [y]
         return torch.cat(outputs, dim=1)
 

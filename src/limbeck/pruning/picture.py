@@ -7,6 +7,7 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 from torch import Tensor
 
 from limbeck.files import written_aside
@@ -47,7 +48,8 @@ def _distribution(axes, name: str, score: Tensor, kept: Tensor) -> None:
     positive = ranked[ranked > 0]
     if len(positive) == len(ranked) and positive[0] > 30 * positive[-1]:
         axes.set_yscale("log")
-    axes.set_title(f"{name}: {int(kept.sum())} of {len(kept)}", fontsize=9, loc="left")
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.set_title(f"{name}: {int(kept.sum())} of {len(kept)}", fontsize=8, loc="left")
     axes.tick_params(labelsize=7, labelbottom=False, length=2)
     axes.margins(x=0)
     for side in ("top", "right", "bottom"):
