@@ -227,7 +227,7 @@ def main() -> None:
     parser.add_argument("--peers", type=Path, help="folder that holds the clone")
     parser.add_argument("--half", action="store_true", help="our side in bfloat16 too")
     parser.add_argument("--single-process", action="store_true", help="their embeddings are left trainable")
-    parser.add_argument("--measure", nargs="+", choices=["iteration", "memory"], default=["iteration", "memory"])
+    parser.add_argument("--measure", nargs="+", choices=["memory", "iteration"], default=["memory", "iteration"])
     parser.add_argument("--only", choices=SIDES, help=argparse.SUPPRESS)
     options = parser.parse_args()
     print(prepare(options.threads))

@@ -137,3 +137,26 @@ def test_settings_that_follow_from_others_are_not_named(tmp_path):
     make_run(tmp_path / "c", "random", 0.5, 0.1, alpha="", depth="1")
     make_run(tmp_path / "d", "random", 0.5, 0.1, alpha="", depth="2")
     assert varied_keys(read_runs(tmp_path)) == ["initializer._target_", "depth"]
+
+
+def test_curves_and_logit_gap_come_from_the_log(sweep):
+    (sweep / "a" / "metrics.csv").write_text(
+        "kimg,metric/kid_lite0,logits/teacher/real,logits/teacher/fake\n1,0.3,2,-1\n2,,3,-2.5\n"
+    )
+    (config := OmegaConf.load(sweep / "a" / "config.yaml")).kimg = 4
+    OmegaConf.save(config, sweep / "a" / "config.yaml")
+    runs = read_runs(sweep)
+    assert runs[0].curve("kid_lite0") == [(0.0, 0.5), (1.0, 0.3), (4.0, 0.02)]
+    assert runs[0].logit_gap() == 5.5
+    assert runs[1].logit_gap() is None
+    header, lines = summary_table(runs)
+    assert (header[-1], lines[0][-1], lines[1][-1]) == ("logit gap", "5.5", "")
+    write_summary(runs, sweep)
+    with Image.open(sweep / "sweep_curves.png") as image:
+        assert image.format == "PNG"
+
+
+def test_no_curves_without_measurements_on_the_way(sweep):
+    write_summary(read_runs(sweep), sweep)
+    assert (sweep / "sweep.png").exists()
+    assert not (sweep / "sweep_curves.png").exists()

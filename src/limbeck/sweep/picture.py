@@ -1,4 +1,6 @@
-"""A sweep as a picture: the main metric over multiply-accumulates, or side by side where all cost the same."""
+"""A sweep as pictures: the main metric over multiply-accumulates, or side by side where all cost the same; and over
+training, where it was measured on the way.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +29,22 @@ def save_picture(runs: Sequence[Run], metric: str, path: Path) -> None:
         _side_by_side(axes, found, metric)
         if teachers:
             axes.axvline(mean(teachers), color="black", linestyle=":", linewidth=1, label="teacher")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    figure.savefig(path, dpi=150, format="png")
+
+
+def save_curves(runs: Sequence[Run], metric: str, path: Path) -> None:
+    """Write a PNG of the metric over kimg, a colour per cell and a line per seed, of the runs that measured it."""
+    found = [(cell.label, [run.curve(metric) for run in cell.runs]) for cell in cells(runs)]
+    drawn = [(label, curves) for label, curves in found if any(len(points) > 2 for points in curves)]
+    figure = Figure(figsize=(7.5, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for number, (label, curves) in enumerate(drawn):
+        for seed, points in enumerate(curves):
+            axes.plot(*zip(*points, strict=True), ".-", color=f"C{number}", label=None if seed else label)
+    axes.set(xlabel="kimg", ylabel=metric)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     figure.savefig(path, dpi=150, format="png")

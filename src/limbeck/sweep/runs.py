@@ -11,20 +11,41 @@ from omegaconf import OmegaConf
 from limbeck.errors import UserError
 from limbeck.evaluation.figures import DASH
 from limbeck.evaluation.report import Row
+from limbeck.loggers.table import KEY, read_table
 
 DERIVED = ("pipeline", "run_name")  # repeat other keys or follow from them
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run folder: its resolved configuration, flattened, and the rows of its report, if it is finished."""
+    """One run folder: its resolved configuration, flattened, the rows of its report, if it is finished, and its log."""
 
     name: str
     config: Mapping[str, str]
     rows: tuple[Row, ...] = ()
+    log: tuple[Mapping[str, float], ...] = ()
 
     def row(self, name: str) -> Row | None:
         return next((row for row in self.rows if row.name == name), None)
+
+    def curve(self, metric: str) -> list[tuple[float, float]]:
+        """The student's metric over kimg, as the log and the report have it; before training it is the start's."""
+        points = [(row[KEY], row[f"metric/{metric}"]) for row in self.log if f"metric/{metric}" in row]
+        start, student = self.row("initialized") or self.row("pruned"), self.row("student")
+        if start is not None and metric in start.metrics:
+            points.insert(0, (0.0, start.metrics[metric]))
+        if student is not None and metric in student.metrics and "kimg" in self.config:
+            points.append((float(self.config["kimg"]), student.metrics[metric]))
+        return points
+
+    def logit_gap(self) -> float | None:
+        """Mean logit of real images less that of fakes, as last logged, of the first judge that has both."""
+        for row in reversed(self.log):
+            for name, value in row.items():
+                judge = name.removesuffix("/real")
+                if name.startswith("logits/") and name.endswith("/real") and f"{judge}/fake" in row:
+                    return value - row[f"{judge}/fake"]
+        return None
 
 
 @dataclass(frozen=True)
@@ -93,10 +114,11 @@ def _read(folder: Path, base: Path) -> Run:
     name = folder.relative_to(base).as_posix()
     try:
         config = _flat(OmegaConf.to_container(OmegaConf.load(folder / "config.yaml")))
+        log = tuple(read_table(folder / "metrics.csv"))
         if not (folder / "report.json").is_file():
-            return Run(name, config)
+            return Run(name, config, (), log)
         rows = json.loads((folder / "report.json").read_text())["rows"]
-        return Run(name, config, tuple(_row(row) for row in rows))
+        return Run(name, config, tuple(_row(row) for row in rows), log)
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise UserError(f"{folder}: unreadable report ({' '.join(str(error).split())[:120]})") from error
 

@@ -16,7 +16,7 @@ from limbeck.errors import UserError
 from limbeck.evaluation.figures import ARROW, main_metric, metric_names, ratio, short, times
 from limbeck.evaluation.report import Row
 from limbeck.files import written_aside
-from limbeck.sweep.picture import save_picture
+from limbeck.sweep.picture import save_curves, save_picture
 from limbeck.sweep.runs import Run, cells, read_runs, setting, title, varied_keys
 
 
@@ -30,7 +30,10 @@ class SweepSummary(Callback):
 
 
 def write_summary(runs: Sequence[Run], folder: Path) -> str:
-    """Write sweep.md, sweep.csv and, once a run is finished, sweep.png; returns the Markdown table."""
+    """Write sweep.md, sweep.csv and, once a run is finished, sweep.png; returns the Markdown table.
+
+    Runs with `callback=[…,evaluate_periodically]` also give sweep_curves.png.
+    """
     header, lines = summary_table(runs)
     markdown = "\n".join("| " + " | ".join(row) + " |" for row in (header, ["---"] * len(header), *lines))
     text = io.StringIO()
@@ -42,6 +45,9 @@ def write_summary(runs: Sequence[Run], folder: Path) -> str:
     if metric and any(run.row("student") for run in runs):
         with written_aside(folder / "sweep.png") as aside:
             save_picture(runs, metric, aside)
+        if any(len(run.curve(metric)) > 2 for run in runs):
+            with written_aside(folder / "sweep_curves.png") as aside:
+                save_curves(runs, metric, aside)
     return markdown
 
 
@@ -52,6 +58,8 @@ def summary_table(runs: Sequence[Run]) -> tuple[list[str], list[list[str]]]:
     """
     varied, metrics = varied_keys(runs), metric_names([row for run in runs for row in run.rows])
     header = [", ".join(map(title, varied)) or "run", "seeds", "parameters", "MACs", "latency ms", *metrics]
+    judged = any(run.logit_gap() is not None for run in runs)
+    header += ["logit gap"] if judged else []
     lines = []
     for cell in cells(runs):
         student, teacher = cell.first("student"), cell.first("teacher")
@@ -65,6 +73,8 @@ def summary_table(runs: Sequence[Run]) -> tuple[list[str], list[list[str]]]:
         for name in metrics:
             before, after = _spread(cell.found("pruned", name)), _spread(cell.found("student", name))
             values.append(f"{before} {ARROW} {after}" if before else after)
+        if judged:
+            values.append(_spread([gap for run in cell.runs if (gap := run.logit_gap()) is not None]))
         lines.append([cell.label, seeds, *costs, *values])
     return header, lines
 
