@@ -24,7 +24,8 @@ from limbeck.model import Model, Pair, load_native, save
 from limbeck.pruning.pruner import SCORES
 from limbeck.terminal import announce
 
-PRUNED, INITIALIZED, STUDENT = (f"{stage}.safetensors" for stage in ("pruned", "initialized", "student"))
+STAGES = ("teacher", "pruned", "initialized", "student")
+PRUNED, INITIALIZED, STUDENT = (f"{stage}.safetensors" for stage in STAGES[1:])
 FINISHED = "report.json"
 
 
@@ -50,7 +51,7 @@ class Pipeline:
             return
         torch.manual_seed(self.seed)
         teacher = self._imported()
-        self.judgement.protocol.check(teacher.generator)
+        self.judgement.check(teacher.generator, STAGES)
         self.distiller.check(teacher)
         pruned, initialized = self._prepared(teacher, folder)
         announce("distil", f"{self.distiller.kimg:g} kimg in batches of {self.distiller.batch_size}")
@@ -59,7 +60,7 @@ class Pipeline:
         if parallel.rank() == 0:
             save(pair.student, folder / STUDENT)
         announce("evaluate", f"{self.judgement.protocol.num_images} images a model")
-        stages = {"teacher": teacher, "pruned": pruned, "initialized": initialized, "student": pair.student}
+        stages = dict(zip(STAGES, (teacher, pruned, initialized, pair.student), strict=True))
         report = self.judgement(
             stages, data=self.data, config=config, folder=folder, title=self.title, tell=partial(announce, "")
         )

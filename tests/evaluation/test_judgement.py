@@ -3,11 +3,23 @@
 import pytest
 from PIL import Image
 
+from limbeck.errors import UserError
 from limbeck.evaluation.judgement import DRAWN, NUM_STAGES, STAGES, Judgement
 from limbeck.images import MIN_TILE
+from limbeck.metrics.base import Metric
 from limbeck.metrics.ssim import Ssim
 
 from .conftest import protocol, tiny_denoiser, tiny_model
+
+
+class Numbers(Metric):
+    """A metric without images."""
+
+    def __call__(self, samples):
+        return {"number": 1.0}
+
+    def describe(self):
+        return {}
 
 
 def judged(models, source, folder, **settings):
@@ -25,7 +37,7 @@ def test_denoisers(source, tmp_path):
     assert [row.name for row in report.rows] == ["teacher", "student"]
     assert report.rows[0].metrics == {}
     assert -1 < report.rows[1].metrics["ssim"] < 1
-    assert len(told) == 2
+    assert len(told) == 1  # of the teacher nothing is measured
     assert report.protocol["steps"] == 3
     assert "noise" not in report.protocol
     with Image.open(tmp_path / STAGES) as picture:
@@ -37,6 +49,19 @@ def test_denoisers(source, tmp_path):
     assert len(list((tmp_path / DRAWN).rglob("*.safetensors"))) == 4
     judgement.forget(tmp_path)
     assert not (tmp_path / DRAWN).exists()
+
+
+def test_only_the_stages_asked_for_are_measured(source, tmp_path):
+    judgement = Judgement(protocol({"kid": Numbers()}, num_images=12), num_pictures=4, measured=["student"])
+    generator = tiny_model(0).generator
+    judgement.check(generator, ["teacher", "student"])
+    models = {"teacher": tiny_model(0), "student": tiny_model(1)}
+    report = judgement(models, data=source, config={}, folder=tmp_path, title="t", tell=lambda line: None)
+    assert [row.metrics for row in report.rows] == [{}, {"number": 1.0}]
+    report.write(tmp_path)
+    assert all(row.macs and row.grid.is_file() for row in report.rows)
+    with pytest.raises(UserError, match="no stage 'teacher'; allowed: pruned, student"):
+        Judgement(protocol({}), measured=["teacher"]).check(generator, ["pruned", "student"])
 
 
 def test_generators_of_one_pass_have_no_stages(source, tmp_path):

@@ -50,7 +50,10 @@ class Convolution(nn.Conv2d):
     """Convolution, bias, ReLU."""
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.relu(super().forward(input), inplace=not input.requires_grad)
+        return F.relu(self.without_relu(input), inplace=not input.requires_grad)
+
+    def without_relu(self, input: Tensor) -> Tensor:
+        return super().forward(input)
 
 
 Step = tuple[str, int, int | tuple[int, int], int]  # name, output channels, kernel, stride
@@ -89,16 +92,21 @@ class Mixed(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         outputs = []
         for branch in self.branches:
-            chain = [self.get_submodule(step[0]) for step in branch.chain]
+            chain = [self._named(step) for step in branch.chain]
             if branch.pool is average_pool:
                 # An average commutes with the 1x1 convolution after it, which leaves fewer channels to pool.
-                outputs.append(F.relu(average_pool(nn.Conv2d.forward(chain[0], x))))
+                outputs.append(F.relu(average_pool(chain[0].without_relu(x))))
                 continue
             y = branch.pool(x) if branch.pool else x
             for convolution in chain:
                 y = convolution(y)
-            outputs += [self.get_submodule(step[0])(y) for step in branch.fork] or [y]
+            outputs += [self._named(step)(y) for step in branch.fork] or [y]
         return torch.cat(outputs, dim=1)
+
+    def _named(self, step: Step) -> Convolution:
+        layer = self.get_submodule(step[0])
+        assert isinstance(layer, Convolution)
+        return layer
 
 
 def mixed_35(num_in: int, pooled: int) -> Mixed:

@@ -1,7 +1,7 @@
 """From the models of a run to the rows of its report: cost, metrics under one protocol, pictures."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,9 @@ from typing import Any
 import torch
 
 from limbeck import parallel
+from limbeck.architectures.base import Network
 from limbeck.data.base import ImageSource
+from limbeck.errors import UserError
 from limbeck.evaluation.image_store import ImageStore
 from limbeck.evaluation.protocol import Protocol
 from limbeck.evaluation.report import Report, Row
@@ -31,11 +33,21 @@ class Judgement:
     """Judges every stage by the same protocol in the same process.
 
     num_pictures: images per model in the report, drawn from the same latents for all.
+    measured: stages whose metrics are wanted, e.g. ["student"] where the others are known from another run; None for
+        all. Costs and pictures are there for every stage.
     """
 
     protocol: Protocol
     num_pictures: int = 16
     picture_seed: int = 0
+    measured: Sequence[str] | None = None
+
+    def check(self, generator: Network, stages: Sequence[str]) -> None:
+        """Find out before hours of training whether the evaluation can work. Raises: UserError naming what is wrong."""
+        unknown = sorted(set(self.measured or ()) - set(stages))
+        if unknown:
+            raise UserError(f"pipeline.judgement.measured: no stage {unknown[0]!r}; allowed: {', '.join(stages)}")
+        self.protocol.check(generator)
 
     def __call__(
         self,
@@ -53,7 +65,8 @@ class Judgement:
         timings = latencies([model.generator.to(device).eval() for model in models.values()])
         for (name, model), timing in zip(models.items(), timings, strict=True):
             rows.append(self._row(name, model, timing.latency_ms, stages, data, store, folder, device))
-            tell(f"{name}: " + ", ".join(f"{key} {value:.4g}" for key, value in rows[-1].metrics.items()))
+            if rows[-1].metrics:
+                tell(f"{name}: " + ", ".join(f"{key} {value:.4g}" for key, value in rows[-1].metrics.items()))
         if parallel.rank() == 0:
             self._picture_stages(models, folder / STAGES)
         generator = next(iter(models.values())).generator
@@ -77,10 +90,12 @@ class Judgement:
         generator = model.generator.to(device).eval()
         cost = profile(generator)
         teacher = None if name == reference_name else reference
-        with progress_of(name) as on_progress:
-            metrics = self.protocol(
-                model, data=data, teacher=teacher, device=device, store=store, on_progress=on_progress
-            )
+        metrics: dict[str, float] = {}
+        if self.measured is None or name in self.measured:
+            with progress_of(name) as on_progress:
+                metrics = self.protocol(
+                    model, data=data, teacher=teacher, device=device, store=store, on_progress=on_progress
+                )
         picture = folder / PICTURES / f"{name}.png"
         if parallel.rank() == 0:
             images = sample(model, self.num_pictures, seed=self.picture_seed, **self._how())
