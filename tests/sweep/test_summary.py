@@ -160,3 +160,12 @@ def test_no_curves_without_measurements_on_the_way(sweep):
     write_summary(read_runs(sweep), sweep)
     assert (sweep / "sweep.png").exists()
     assert not (sweep / "sweep_curves.png").exists()
+
+
+def test_losses_are_named_together(tmp_path):
+    for name, terms in {"a": ["nonsaturating"], "b": ["nonsaturating", "dime"]}.items():
+        loss = {"generator": {term: {"_target_": "limbeck.losses.weighted.Weighted", "weight": 1} for term in terms}}
+        make_run(tmp_path / name, "keep", 0.5, 0.1, loss=loss)
+    runs = read_runs(tmp_path)
+    assert varied_keys(runs) == ["loss.generator"]
+    assert [cell.label for cell in cells(runs)] == ["nonsaturating", "nonsaturating+dime"]

@@ -13,6 +13,7 @@ from limbeck.evaluation.figures import DASH
 from limbeck.evaluation.report import Row
 from limbeck.loggers.table import KEY, read_table
 
+LOSSES = ("loss.generator", "loss.discriminator")  # groups of which several are chosen at once
 DERIVED = ("pipeline", "run_name")  # repeat other keys or follow from them
 
 
@@ -84,7 +85,7 @@ def varied_keys(runs: Sequence[Run]) -> list[str]:
     """Configuration keys, seeds apart, in which the runs differ; none whose value follows from others named."""
     keys = dict.fromkeys(key for run in runs for key in run.config if not _apart(key))
     named: list[str] = []
-    for key in sorted(keys, key=lambda key: (not key.endswith("._target_"), key.count("."))):
+    for key in sorted(keys, key=lambda key: (key not in LOSSES, not key.endswith("._target_"), key.count("."))):
         known: dict[tuple[str, ...], str] = {}
         for run in runs:
             place = tuple(run.config.get(other, "") for other in named)
@@ -113,7 +114,9 @@ def _apart(key: str) -> bool:
 def _read(folder: Path, base: Path) -> Run:
     name = folder.relative_to(base).as_posix()
     try:
-        config = _flat(OmegaConf.to_container(OmegaConf.load(folder / "config.yaml")))
+        loaded = OmegaConf.load(folder / "config.yaml")
+        config = _flat(OmegaConf.to_container(loaded))
+        config |= {group: "+".join(terms) for group in LOSSES if (terms := OmegaConf.select(loaded, group))}
         log = tuple(read_table(folder / "metrics.csv"))
         if not (folder / "report.json").is_file():
             return Run(name, config, (), log)
