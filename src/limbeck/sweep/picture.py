@@ -46,7 +46,7 @@ def save_curves(runs: Sequence[Run], metric: str, path: Path) -> None:
             axes.plot(*zip(*points, strict=True), ".-", color=f"C{number}", label=None if seed else label)
     axes.set(xlabel="kimg", ylabel=metric)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+    figure.legend(loc="outside lower center", fontsize=8)
     figure.savefig(path, dpi=150, format="png")
 
 
