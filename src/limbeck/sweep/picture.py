@@ -36,7 +36,8 @@ def save_picture(runs: Sequence[Run], metric: str, path: Path) -> None:
 
 def save_curves(runs: Sequence[Run], metric: str, path: Path) -> None:
     """Write a PNG of the metric over kimg, a colour per cell and a line per seed, of the runs that measured it."""
-    found = [(cell.label, [run.curve(metric) for run in cell.runs]) for cell in cells(runs)]
+    # A run that has just begun has no point yet.
+    found = [(cell.label, [points for run in cell.runs if (points := run.curve(metric))]) for cell in cells(runs)]
     drawn = [(label, curves) for label, curves in found if any(len(points) > 2 for points in curves)]
     figure = Figure(figsize=(7.5, 4.5), layout="constrained")
     FigureCanvasAgg(figure)
