@@ -5,7 +5,7 @@ import re
 import pytest
 
 from limbeck import terminal
-from limbeck.terminal import LiveLine, announce, clock, counted, fitted
+from limbeck.terminal import LiveLine, announce, clock, counted, fitted, tracked
 
 
 @pytest.mark.parametrize(
@@ -49,6 +49,14 @@ def test_announce_prints_a_heading_on_the_first_process_only(capsys, monkeypatch
 )
 def test_counted_work_by_hand(done, rate, expected):
     assert counted(done, 40, rate, "batches") == expected
+
+
+def test_tracked_shows_only_what_takes_long(capsys, monkeypatch):
+    assert list(tracked("abc", 3, "letters")) == ["a", "b", "c"]
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr(LiveLine, "due", lambda self: True)
+    assert list(tracked(iter("abc"), 3, "letters")) == ["a", "b", "c"]
+    assert re.findall(r"(\d)/3 letters", capsys.readouterr().out) == ["0", "1", "2"]
 
 
 def test_line_is_silent_on_other_processes(capsys, monkeypatch):

@@ -7,9 +7,12 @@ import shutil
 import sys
 import time
 from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 from limbeck import parallel
 
+T = TypeVar("T")
 _STARTED = time.monotonic()
 REDRAW_SECONDS = 0.5
 RATE_SECONDS = 30.0  # the rate is that of the last half minute
@@ -78,6 +81,18 @@ class LiveLine:
         """Leave the line as it stands, so that what follows begins on a new one."""
         if parallel.rank() == 0 and sys.stdout.isatty():
             print(flush=True)
+
+
+def tracked(items: Iterable[T], total: int, unit: str) -> Iterator[T]:
+    """The items, with a line about how many of `total` have passed wherever that takes longer than a moment."""
+    line, shown = LiveLine(), False
+    for done, item in enumerate(items):
+        if line.due():
+            line.show(counted(done, total, line.rate(done), unit))
+            shown = True
+        yield item
+    if shown:
+        line.end()
 
 
 def counted(done: int, total: int, rate: float, unit: str) -> str:

@@ -5,6 +5,7 @@ pixels are decoded when a batch asks for them, by worker processes.
 """
 
 import hashlib
+import itertools
 import json
 import zlib
 from abc import ABC, abstractmethod
@@ -20,10 +21,12 @@ import torch
 from limbeck.data.base import Batch, ImageDataset, ImageFacts, ImageSource, Mirrored
 from limbeck.data.decoding import FILTERS, Region, Resize, check_channels, check_size, decoded, num_channels, opened
 from limbeck.errors import UserError
+from limbeck.terminal import tracked
 
 EXTENSIONS = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 LABEL_FILE = "dataset.json"
 RECIPE = "image files 1"
+CHUNK = 64  # files to a task of a thread: data sets have millions
 
 Labels = Literal["none", "folders", "json"]
 
@@ -128,7 +131,7 @@ class ImageFiles(ImageSource):
                 f"data.resize={self.resize}: needs data.resolution; allowed: data.resolution=PIXELS beside it"
             )
         resolution, channels = self._shape()
-        for name in self._names:
+        for name in tracked(self._names, len(self._names), "image headers"):
             called = self.files.described(name)
             with self.files.stream(name) as file, opened(file, called) as picture:
                 check_size(picture, called, resolution=resolution, resize=self.resize, crop=self._crop)
@@ -240,5 +243,10 @@ def is_image(name: str) -> bool:
 
 def checksums_of(files: Files, names: Sequence[str]) -> list[int]:
     """CRC-32 of each file by reading it whole, several at a time (reading and summing let other threads run)."""
+
+    def of_some(start: int) -> list[int]:
+        return [zlib.crc32(files.read(name)) for name in names[start : start + CHUNK]]
+
     with ThreadPoolExecutor() as pool:
-        return list(pool.map(lambda name: zlib.crc32(files.read(name)), names))
+        found = itertools.chain.from_iterable(pool.map(of_some, range(0, len(names), CHUNK)))
+        return list(tracked(found, len(names), "checksums"))
