@@ -417,7 +417,7 @@ class UNet(Network):
         """
         self._check_input(noisy_image, timestep)
         facts, dtype = self._arguments, self.conv_in.weight.dtype
-        steps = torch.as_tensor(timestep, device=noisy_image.device).flatten().expand(len(noisy_image))
+        steps = torch.as_tensor(timestep, device=noisy_image.device).flatten().expand(noisy_image.shape[0])
         width = self.time_embedding.linear_1.in_features
         waves = sinusoids(steps, width, shift=facts["time_shift"], cosine_first=facts["cosine_first"])
         time = F.silu(self.time_embedding(waves.to(dtype)))
@@ -442,8 +442,8 @@ class UNet(Network):
         if image.ndim != 4 or image.shape[1] != self.num_channels or any(side % multiple for side in image.shape[2:]):
             expected = f"[n, {self.num_channels}, h, w], h and w multiples of {multiple}"
             raise UserError(f"noisy_image: shape {tuple(image.shape)}, expected {expected}")
-        if isinstance(timestep, Tensor) and timestep.numel() not in (1, len(image)):
-            raise UserError(f"timestep: shape {tuple(timestep.shape)}, expected [{len(image)}] or one for all")
+        if isinstance(timestep, Tensor) and timestep.numel() not in (1, image.shape[0]):
+            raise UserError(f"timestep: shape {tuple(timestep.shape)}, expected [{image.shape[0]}] or one for all")
 
     def alpha_bar(self) -> Tensor:
         """Cumulative products [num_train_steps] of the schedule it was trained on, float64, on the CPU."""

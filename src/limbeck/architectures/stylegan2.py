@@ -102,7 +102,8 @@ def one_hot(label: Tensor | None, num_classes: int) -> Tensor:
     if label is None:
         raise UserError(f"label: missing; this network has {num_classes} classes")
     if label.ndim == 1:
-        if label.is_floating_point() or label.min() < 0 or label.max() >= num_classes:
+        checkable = not torch.compiler.is_exporting()  # values are not known while a program is made
+        if label.is_floating_point() or (checkable and (label.min() < 0 or label.max() >= num_classes)):
             raise UserError(f"label: expected class indices in 0..{num_classes - 1}")
         return F.one_hot(label.long(), num_classes).float()
     if label.shape[1] != num_classes:

@@ -1,13 +1,18 @@
 """What every export format promises: one file or folder, written whole or not at all, proven equal to the model."""
 
+import copy
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from limbeck.architectures.base import Network
 from limbeck.errors import UserError
 from limbeck.model import Model
+
+TOLERANCE = 1e-4  # of the largest value; other kernels round otherwise, and some layers amplify it
 
 
 class Exporter(ABC):
@@ -29,3 +34,30 @@ def require_equal(written: Network, source: Network, *, what: str) -> None:
         raise UserError(
             f"{what}: not kept, because tensor {next(iter(differing), 'count')!r} did not survive the format"
         )
+
+
+def inference_copy(network: Network) -> Network:
+    """A copy without gradients, in evaluation mode and float32 on the CPU, however the network itself is set."""
+    return copy.deepcopy(network).cpu().float().eval().requires_grad_(False)
+
+
+def require_close(written: Callable[[dict[str, Tensor]], Tensor], source: Network, *, what: str) -> None:
+    """Refuse a program whose images, one or two at once, are not the source's."""
+    for num_images in (1, 2):
+        inputs = trial_inputs(source, num_images)
+        with torch.no_grad():
+            expected = source(**inputs)
+            deviation = ((written(inputs) - expected).abs().max() / expected.abs().max()).item()
+        if not deviation <= TOLERANCE:
+            raise UserError(f"{what}: not kept, because it deviates by {deviation:.1e} of the largest value")
+
+
+def trial_inputs(network: Network, num_images: int) -> dict[str, Tensor]:
+    """Inputs of one forward pass to compare by: normal values; whole numbers count up from 0."""
+    generator = torch.Generator().manual_seed(0)
+    return {
+        name: torch.randn(value.shape, generator=generator)
+        if value.is_floating_point()
+        else torch.arange(num_images, dtype=value.dtype)
+        for name, value in network.example_inputs(num_images).items()
+    }
