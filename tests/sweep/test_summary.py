@@ -1,6 +1,7 @@
 """The summary across run folders, from files like those that runs leave."""
 
 import csv
+import json
 import sys
 
 import pytest
@@ -80,6 +81,21 @@ def test_files_hold_every_model_unrounded_and_a_plot(sweep):
     assert rows[5]["kid_lite0"] == "0.04"
     assert rows[5]["macs"] == "1000000"
     assert rows[5]["initializer"] == "Keep"
+    with Image.open(sweep / "sweep.png") as image:
+        assert image.width > 600
+
+
+def test_a_sweep_that_judges_students_alone_has_a_picture_too(sweep):
+    """pipeline.judgement.measured=[student] leaves the other rows without metrics."""
+    for folder in "abc":
+        file = sweep / folder / "report.json"
+        content = json.loads(file.read_text())
+        for row in content["rows"][:2]:
+            row["metrics"] = {}
+        file.write_text(json.dumps(content))
+    markdown = write_summary(read_runs(sweep), sweep)
+    assert "0.02" in markdown
+    assert "0.5 →" not in markdown
     with Image.open(sweep / "sweep.png") as image:
         assert image.width > 600
 

@@ -65,7 +65,11 @@ def _over_cost(axes, runs: Sequence[Run], found: Sequence[Cell], metric: str) ->
         (line,) = axes.plot([macs for macs, _ in points], [mean(values) for _, values in points], "-", label=label)
         for macs, values in points:
             axes.plot([macs] * len(values), values, "o", color=line.get_color(), markersize=4)
-    teachers = {(row.macs, cell.found("teacher", metric)[0]) for cell in found if (row := cell.first("teacher"))}
+    teachers = {
+        (row.macs, values[0])
+        for cell in found
+        if (row := cell.first("teacher")) and (values := cell.found("teacher", metric))
+    }
     if teachers:
         axes.plot(*zip(*sorted(teachers), strict=True), "k*", markersize=12, linestyle="none", label="teacher")
     axes.set(xscale="log", xlabel="multiply-accumulates of one image", ylabel=metric)
