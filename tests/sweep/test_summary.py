@@ -155,6 +155,15 @@ def test_settings_that_follow_from_others_are_not_named(tmp_path):
     assert varied_keys(read_runs(tmp_path)) == ["initializer._target_", "depth"]
 
 
+def test_what_is_measured_makes_no_other_cell_but_how_it_is_measured_does(tmp_path):
+    kid, ssim = {"_target_": "Kid", "num_images": 10}, {"_target_": "Ssim"}
+    make_run(tmp_path / "a", "keep", 0.5, 0.02, metric={"kid": kid, "ssim": ssim})
+    make_run(tmp_path / "b", "keep", 0.5, 0.04, seed=1, metric={"kid": kid})
+    assert varied_keys(read_runs(tmp_path)) == []
+    make_run(tmp_path / "c", "keep", 0.5, 0.04, seed=1, metric={"kid": kid | {"num_images": 20}})
+    assert varied_keys(read_runs(tmp_path)) == ["metric.kid.num_images"]
+
+
 def test_curves_and_logit_gap_come_from_the_log(sweep):
     (sweep / "a" / "metrics.csv").write_text(
         "kimg,metric/kid_lite0,logits/teacher/real,logits/teacher/fake\n1,0.3,2,-1\n2,,3,-2.5\n"

@@ -16,21 +16,24 @@ PRUNED, STUDENT = "#b0b7c3", "#2a6f97"
 
 
 def save_picture(runs: Sequence[Run], metric: str, path: Path) -> None:
-    """Write a PNG. Every seed is a dot."""
+    """Write a PNG. Every seed is a mark of its own."""
     found = [cell for cell in cells(runs) if cell.found("student", metric)]
     costs = {row.macs for cell in found if (row := cell.first("student"))}
-    figure = Figure(figsize=(7.5, 4.5 if len(costs) > 1 else 1.6 + 0.32 * len(found)), layout="constrained")
+    figure = Figure(layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     teachers = [value for cell in found for value in cell.found("teacher", metric)]
     if len(costs) > 1:
         _over_cost(axes, runs, found, metric)
+        entries = figure.legend(loc="outside lower center", fontsize=8).get_texts()
+        figure.set_size_inches(7.5, 4 + 0.18 * len(entries))
     else:
         _side_by_side(axes, found, metric)
         if teachers:
             axes.axvline(mean(teachers), color="black", linestyle=":", linewidth=1, label="teacher")
+        axes.legend(fontsize=8)
+        figure.set_size_inches(7.5, 1.6 + 0.32 * len(found))
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
     figure.savefig(path, dpi=150, format="png")
 
 
@@ -60,11 +63,13 @@ def _over_cost(axes, runs: Sequence[Run], found: Sequence[Cell], metric: str) ->
         student = cell.first("student")
         assert student is not None
         lines.setdefault(label, []).append((student.macs, cell.found("student", metric)))
-    for label, points in lines.items():
+    for number, (label, points) in enumerate(lines.items()):
         points.sort()
-        (line,) = axes.plot([macs for macs, _ in points], [mean(values) for _, values in points], "-", label=label)
+        costs, means = [macs for macs, _ in points], [mean(values) for _, values in points]
+        marker, style = "osD^"[number // 10 % 4], ("-", "--", "-.", ":")[number // 10 % 4]  # there are ten colors
+        axes.plot(costs, means, style, color=f"C{number}", marker=marker, markersize=5, label=label)
         for macs, values in points:
-            axes.plot([macs] * len(values), values, "o", color=line.get_color(), markersize=4)
+            axes.plot([macs] * len(values), values, marker, color=f"C{number}", markersize=4, alpha=0.6)
     teachers = {
         (row.macs, values[0])
         for cell in found

@@ -88,6 +88,8 @@ def varied_keys(runs: Sequence[Run]) -> list[str]:
     for key in sorted(keys, key=lambda key: (key not in LOSSES, not key.endswith("._target_"), key.count("."))):
         known: dict[tuple[str, ...], str] = {}
         for run in runs:
+            if _measured(key) and key not in run.config:
+                continue  # what one run did not measure makes it no other run
             place = tuple(run.config.get(other, "") for other in named)
             if known.setdefault(place, run.config.get(key, "")) != run.config.get(key, ""):
                 named.append(key)
@@ -109,6 +111,10 @@ def title(key: str) -> str:
 def _apart(key: str) -> bool:
     parts = key.split(".")
     return parts[0] in DERIVED or parts[-1] == "seed"
+
+
+def _measured(key: str) -> bool:
+    return key.startswith(("metric.", "protocol.metrics."))
 
 
 def _read(folder: Path, base: Path) -> Run:
