@@ -37,10 +37,10 @@ section {
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th {
   color: var(--soft); font-size: 12.5px; font-weight: 600;
-  text-align: right; vertical-align: bottom; padding: 0 0 8px 18px;
+  text-align: right; vertical-align: bottom; padding: 0 0 8px 13px;
 }
 td {
-  text-align: right; padding: 9px 0 9px 18px; border-top: 1px solid var(--line);
+  text-align: right; padding: 9px 0 9px 13px; border-top: 1px solid var(--line);
   vertical-align: top; white-space: nowrap;
 }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
