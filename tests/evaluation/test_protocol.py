@@ -154,7 +154,8 @@ def test_a_network_reads_and_is_described_by_its_own_familys_settings(model, sou
     facts = asked.describe(source, denoiser.generator)
     assert {"steps": 5, "grid": "quadratic", "eta": 0.5}.items() <= facts.items()
     assert not {"noise", "truncation"} & set(facts)
-    assert protocol_lines(facts)[0].startswith("45 images (seed 0, steps 5, grid quadratic, eta 0.5, batch_size 8;")
+    shown = "45 images (seed 0, steps 5, grid quadratic, eta 0.5, clip_sample False, batch_size 8;"
+    assert protocol_lines(facts)[0].startswith(shown)
     assert asked.how(model.generator) == {"noise": "random", "truncation": 1.0}
     assert asked(denoiser, data=source, teacher=denoiser) == {"ssim": pytest.approx(1)}
     (other,) = protocol({"ssim": Ssim()}, **{**settings, "steps": 7})(

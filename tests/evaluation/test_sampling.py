@@ -92,6 +92,10 @@ def test_images_of_a_denoiser(diffusion):
     assert torch.equal(noisy, sample(diffusion, 3, seed=2, steps=5, eta=1.0))
     assert torch.equal(torch.get_rng_state(), before)
     assert not torch.allclose(noisy, sample(diffusion, 3, seed=2, steps=5))
+    clipped = sample(diffusion, 3, seed=2, steps=5, clip_sample=True)
+    expected = ddim(network, noise, time_grid(5, "uniform", 50), network.alpha_bar(), clip_sample=True)
+    assert torch.equal(clipped, expected.clamp(-1, 1))
+    assert not torch.allclose(clipped, sample(diffusion, 3, seed=2, steps=5))
     parts = sample(diffusion, 3, seed=2, steps=5, grid="quadratic", batch_size=2)
     torch.testing.assert_close(parts, images, rtol=0, atol=1e-4)
 

@@ -76,11 +76,13 @@ def the_library():
 @torch.no_grad()
 @pytest.mark.parametrize("make", [full, pruned])
 @pytest.mark.parametrize("changes", [{}, {"head_width": 8, "beta_schedule": "linear", "num_train_steps": 1000}])
-def test_a_ddim_pipeline_samples_the_same_images(tmp_path, make, changes):
+@pytest.mark.parametrize("clip_sample", [False, True])
+def test_a_ddim_pipeline_samples_the_same_images(tmp_path, make, changes, clip_sample):
     library, model = the_library(), make(**changes)
     path = configured("export", "diffusers")(model, tmp_path / "folder")
     pipeline = library.DiffusionPipeline.from_pretrained(path, trust_remote_code=True)
     assert type(pipeline).__name__ == "DDIMPipeline"
+    pipeline.scheduler.register_to_config(clip_sample=clip_sample)
     pipeline.set_progress_bar_config(disable=True)
     image = pipeline(
         batch_size=2,
@@ -92,9 +94,11 @@ def test_a_ddim_pipeline_samples_the_same_images(tmp_path, make, changes):
     noise = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(5))
     network = model.generator
     grid = time_grid(10, num_train_steps=network.arguments["num_train_steps"])
-    expected = (ddim(network, noise, grid, network.alpha_bar()) / 2 + 0.5).clamp(0, 1)
+    drawn = ddim(network, noise, grid, network.alpha_bar(), clip_sample=clip_sample)
+    expected = (drawn / 2 + 0.5).clamp(0, 1)
     torch.testing.assert_close(image, expected, rtol=0, atol=1e-4)
     assert expected.std() > 0.01
+    assert not clip_sample or not torch.allclose(drawn, ddim(network, noise, grid, network.alpha_bar()), atol=1e-3)
 
 
 @pytest.mark.slow

@@ -141,14 +141,14 @@ def test_noise_loss_by_hand():
 # -- sampling ---------------------------------------------------------------------------------------------------------
 
 
-def released_ddim(image, timesteps, alpha_bar, eta, draws):
-    """DDIM's loop with the released code's constants c1 and c2, in float64."""
+def released_ddim(image, timesteps, alpha_bar, eta, draws, bound=math.inf):
+    """DDIM's loop with the released code's constants c1 and c2, in float64. bound: of the clean image."""
     image = image.double()
     for index in reversed(range(len(timesteps))):
         now = alpha_bar[timesteps[index]]
         after = alpha_bar[timesteps[index - 1]] if index else torch.tensor(1.0).double()
         estimate = denoiser(image, torch.full((len(image),), timesteps[index]))
-        clean = (image - estimate * (1 - now).sqrt()) / now.sqrt()
+        clean = ((image - estimate * (1 - now).sqrt()) / now.sqrt()).clamp(-bound, bound)
         c1 = eta * ((1 - now / after) * (1 - after) / (1 - now)).sqrt()
         c2 = ((1 - after) - c1**2).sqrt()
         drawn = next(draws) if c1 > 0 else 0
@@ -158,13 +158,15 @@ def released_ddim(image, timesteps, alpha_bar, eta, draws):
 
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("grid", [time_grid(20), time_grid(20, "quadratic")])
-def test_ddim_is_the_released_loop(eta, grid):
+@pytest.mark.parametrize(("clip_sample", "bound"), [(False, math.inf), (True, 1.0)])
+def test_ddim_is_the_released_loop(eta, grid, clip_sample, bound):
     noise, alpha_bar = torch.randn(2, 3, 4, 4), alpha_bar_schedule()
     source = torch.Generator().manual_seed(7)
     drawn = [torch.randn(noise.shape, generator=source) for _ in range(20)]
     source.manual_seed(7)
-    image = ddim(denoiser, noise, grid, alpha_bar, eta, source)
-    expected = released_ddim(noise, grid, alpha_bar, eta, iter(drawn))
+    image = ddim(denoiser, noise, grid, alpha_bar, eta, source, clip_sample=clip_sample)
+    expected = released_ddim(noise, grid, alpha_bar, eta, iter(drawn), bound)
+    assert (image.abs().max() > 1.5) is not clip_sample
     torch.testing.assert_close(image.double(), expected, rtol=1e-4, atol=1e-4)
     assert image.dtype == torch.float32
     assert not image.requires_grad

@@ -293,7 +293,7 @@ class UNet(Network):
     """
 
     truncates_widths = True
-    draw_settings = ("steps", "grid", "eta")
+    draw_settings = ("steps", "grid", "eta", "clip_sample")
 
     def __init__(
         self,
@@ -461,11 +461,12 @@ class UNet(Network):
         steps: int = 100,
         grid: str = "uniform",
         eta: float = 0.0,
+        clip_sample: bool = False,
         **_others: Any,
     ) -> Tensor:
-        """Images from standard normal noise by DDIM. steps, grid: see `time_grid`; eta: see `ddim`."""
+        """Images from standard normal noise by DDIM. steps, grid: see `time_grid`; eta, clip_sample: see `ddim`."""
         timesteps = time_grid(steps, grid, self._arguments["num_train_steps"])
-        return ddim(self, latent, timesteps, self.alpha_bar(), eta)
+        return ddim(self, latent, timesteps, self.alpha_bar(), eta, clip_sample=clip_sample)
 
     def check_drawing(self, *, steps: int = 100, grid: str = "uniform", **_others: Any) -> None:
         time_grid(steps, grid, self._arguments["num_train_steps"])
@@ -473,18 +474,14 @@ class UNet(Network):
     def cost_notes(self, *, steps: int = 100, **_others: Any) -> tuple[str, ...]:
         return (f"MACs and latency are those of one estimate of the noise; an image takes {steps} of them",)
 
-    def drawing_stages(
-        self, latent: Tensor, num_stages: int, *, steps: int = 100, grid: str = "uniform", eta: float = 0.0, **_: Any
-    ) -> Tensor:
+    def drawing_stages(self, latent: Tensor, num_stages: int, **how: Any) -> Tensor:
         """Noisy images at evenly spread steps of `draw`, from the noise to the image."""
         seen: list[Tensor] = []
-
-        def watched(noisy: Tensor, timestep: Tensor) -> Tensor:
-            seen.append(noisy)
-            return self(noisy, timestep)
-
-        timesteps = time_grid(steps, grid, self._arguments["num_train_steps"])
-        seen.append(ddim(watched, latent, timesteps, self.alpha_bar(), eta))
+        watching = self.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
+        try:
+            seen.append(self.draw(latent, **how))
+        finally:
+            watching.remove()
         shown = torch.linspace(0, len(seen) - 1, num_stages).round().int().tolist()
         return torch.stack([seen[index] for index in shown])
 

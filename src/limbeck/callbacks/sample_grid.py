@@ -20,7 +20,7 @@ class SampleGrid(EveryKimg):
     """Writes samples/kimg<count>.png into the run folder and shows it to all loggers that take pictures.
 
     every_kimg: also at the start and the end. num_images: columns of the grid; rows are the teacher, if there is one,
-    and the student's moving average. seed: of the latents; noise is constant. steps, grid: of denoisers, see `sample`.
+    and the student's moving average. seed: of the latents; noise is constant. how: other settings of `sample`.
     """
 
     def __init__(
@@ -29,11 +29,10 @@ class SampleGrid(EveryKimg):
         every_kimg: float = 5.0,
         num_images: int = 8,
         seed: int = 0,
-        steps: int = 50,
-        grid: str = "uniform",
+        **how: Any,
     ):
         super().__init__(every_kimg)
-        self.num_images, self.seed, self.steps, self.grid = num_images, seed, steps, grid
+        self.num_images, self.seed, self.how = num_images, seed, how
         self._teacher_images: Tensor | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
@@ -59,4 +58,4 @@ class SampleGrid(EveryKimg):
                 logger.log_image("samples", picture, kimg=images / 1000)
 
     def _images(self, generator: Network) -> Tensor:
-        return sample(Model(generator), self.num_images, seed=self.seed, steps=self.steps, grid=self.grid).cpu()
+        return sample(Model(generator), self.num_images, seed=self.seed, **self.how).cpu()

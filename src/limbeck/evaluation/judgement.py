@@ -114,8 +114,8 @@ class Judgement:
         )
 
     def _how(self) -> dict[str, Any]:
-        """The protocol's settings as far as pictures share them: injected noise would hide differences."""
-        return {name: getattr(self.protocol, name) for name in ("steps", "grid", "eta")}
+        """The protocol's settings except for injected noise, which would hide differences between pictures."""
+        return {name: value for name, value in self.protocol.how().items() if name != "noise"}
 
     def _picture_stages(self, models: Mapping[str, Model], path: Path) -> None:
         """One row per model: how its first picture comes to be, if it takes several passes."""

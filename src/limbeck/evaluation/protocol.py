@@ -19,7 +19,7 @@ from limbeck.metrics.base import Metric
 from limbeck.model import Model
 
 NOISES = ("random", "const", "none")
-DRAW_SETTINGS = ("noise", "truncation", "steps", "grid", "eta")
+DRAW_SETTINGS = ("noise", "truncation", "steps", "grid", "eta", "clip_sample")
 
 
 class Protocol:
@@ -29,7 +29,8 @@ class Protocol:
     random order; None for all. seed: of latents, labels and injected noise. batch_size: of drawing and embedding;
     part of the protocol because random noise and rounding depend on it. noise: "random", "const" or "none".
     truncation: psi. quantize: round images to 8 bits before they are embedded, as files would.
-    steps, grid, eta: of DDIM; a network reads its own family's settings (`Network.draw_settings`) and no others.
+    steps, grid, eta, clip_sample: of DDIM; a network reads its own family's settings (`Network.draw_settings`) and no
+    others.
     keep_drawn: whether drawn images are kept as files while an evaluation lasts, if it has a folder: an interrupted
     one then goes on where it was, and the teacher's images are drawn once for all rows; for slow networks.
 
@@ -49,12 +50,14 @@ class Protocol:
         steps: int = 100,
         grid: str = "uniform",
         eta: float = 0.0,
+        clip_sample: bool = False,
         quantize: bool = True,
         keep_drawn: bool = False,
     ) -> None:
         self.metrics, self.num_images, self.num_reference = metrics, num_images, num_reference
         self.seed, self.batch_size, self.noise = seed, batch_size, noise
         self.truncation, self.steps, self.grid, self.eta = truncation, steps, grid, eta
+        self.clip_sample = clip_sample
         self.quantize, self.keep_drawn = quantize, keep_drawn
 
     def __call__(

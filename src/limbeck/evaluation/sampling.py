@@ -84,12 +84,14 @@ def sample(
     steps: int = 100,
     grid: str = "uniform",
     eta: float = 0.0,
+    clip_sample: bool = False,
     batch_size: int = 32,
 ) -> Tensor:
     """Draw `n` images [n, c, h, w] in [-1, 1] from a model, on its device.
 
     Of a generator: noise is "const" (stored noise), "random" or "none"; truncation is psi, 1 leaves styles as they are.
-    Of a denoiser: DDIM in so many `steps` on a "uniform" or "quadratic" `grid` of time; `eta` 0 is deterministic.
+    Of a denoiser: DDIM in so many `steps` on a "uniform" or "quadratic" `grid` of time; `eta` 0 is deterministic;
+    `clip_sample` keeps the estimate of the clean image within [-1, 1] at every step.
     label: class indices [n]; None draws them uniformly. What is drawn on the way repeats exactly for the same seed and
     batch size.
 
@@ -98,7 +100,8 @@ def sample(
     latents = drawn_latents(model.generator, n, seed)
     if label is not None:
         latents = Latents(latents.latent, label)
-    how = {"noise": noise, "truncation": truncation, "steps": steps, "grid": grid, "eta": eta}
+    how = {"noise": noise, "truncation": truncation}
+    how |= {"steps": steps, "grid": grid, "eta": eta, "clip_sample": clip_sample}
     batches = [
         drawn_images(model.generator, latents.part(start, start + batch_size), seed=batch_seed(seed, start), **how)
         for start in range(0, n, batch_size)

@@ -132,8 +132,10 @@ def ddim(
     alpha_bar: Float[Tensor, "t"],
     eta: float | int = 0.0,
     generator: torch.Generator | None = None,
+    *,
+    clip_sample: bool = False,
 ) -> Float[Tensor, "n c h w"]:
-    """Clean images from noise, unclipped, without gradients.
+    """Clean images from noise, without gradients.
 
     x_s = sqrt(a_s) x_0 + sqrt(1 - a_s - sigma^2) e + sigma z,
     sigma = eta sqrt((1 - a_s) / (1 - a_t)) sqrt(1 - a_t / a_s),
@@ -141,13 +143,17 @@ def ddim(
 
     denoiser: (noisy image [n, c, h, w], time step [n]) -> estimate of the noise e. timesteps: ascending.
     eta: 0 is deterministic, 1 draws z with DDPM's small variance. generator: of z, on its own device.
+    clip_sample: keep x_0 within [-1, 1] at every step, as `ddpm` does; the estimate of the noise stays as it is.
 
-    Source: Song et al., 2021, Eq. 12 and 16; a repeated time step changes nothing, as in the released code.
+    Source: Song et al., 2021, Eq. 12 and 16; a repeated time step changes nothing, as in the released code, which does
+    not clip. Clipped as diffusers' DDIMScheduler does, whose default it is.
     """
     image = noise
     for step, now, after in _downwards(timesteps, alpha_bar):
         estimate = denoiser(image, _repeated(step, image)).to(image.dtype)
         clean = (image - math.sqrt(1 - now) * estimate) / math.sqrt(now)
+        if clip_sample:
+            clean = clean.clamp(-1, 1)
         sigma = eta * math.sqrt((1 - after) / (1 - now)) * math.sqrt(max(0.0, 1 - now / after))
         image = math.sqrt(after) * clean + math.sqrt(max(0.0, 1 - after - sigma**2)) * estimate
         if sigma > 0:
