@@ -4,7 +4,7 @@ Source: Fang et al., "Structural Pruning for Diffusion Models", 2023, and the DD
 """
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,6 @@ from limbeck.model import Pair
 class DiffusionDistillation(StudentTraining):
     """Trains `pair.student`'s denoiser; `ema` is the result. More arguments: `StudentTraining`.
 
-    micro_batch_size: images per forward pass; time steps and noise do not depend on it.
     clip_gradient_norm: 1 as released. dropout: inside the student's residual blocks; None as its file says.
     image_share: of a micro-batch that losses on images look at, see `losses.denoising_step`.
     judges, discriminator_terms: must be empty.
@@ -40,21 +39,13 @@ class DiffusionDistillation(StudentTraining):
         *,
         generator_terms: Mapping[str, Weighted],
         generator_optimizer: MakeOptimizer,
-        kimg: float,
-        batch_size: int,
         judges: Mapping[str, nn.Module] | None = None,
         discriminator_terms: Mapping[str, Weighted] | None = None,
-        micro_batch_size: int | None = None,
         ema_half_life_kimg: float = 887.2,
-        ema_ramp_up: float | None = None,
-        warmup_kimg: float = 0.0,
-        decay_kimg: float = 0.0,
-        log_every_kimg: float = 1.0,
-        frozen_precision: str = "float32",
-        use_teacher: bool = True,
         clip_gradient_norm: float | None = 1.0,
         dropout: float | None = None,
         image_share: float = 0.5,
+        **training: Any,
     ):
         alpha_bar = pair.teacher.generator.alpha_bar()
         if judges:
@@ -66,21 +57,14 @@ class DiffusionDistillation(StudentTraining):
         super().__init__(
             pair,
             terms={"generator": generator_terms, "discriminator": discriminator_terms or {}},
-            kimg=kimg,
-            batch_size=batch_size,
             ema_half_life_kimg=ema_half_life_kimg,
-            ema_ramp_up=ema_ramp_up,
-            warmup_kimg=warmup_kimg,
-            decay_kimg=decay_kimg,
-            log_every_kimg=log_every_kimg,
-            frozen_precision=frozen_precision,
-            use_teacher=use_teacher,
             clip_gradient_norm=clip_gradient_norm,
+            **training,
         )
         self.register_buffer("alpha_bar", alpha_bar, persistent=False)
         self.players = Players(self.student, self.teacher, {})
         self.make_optimizer = generator_optimizer
-        self.micro_batch_size, self.image_share = int(micro_batch_size or batch_size), image_share
+        self.image_share = image_share
         for module in self.student.modules():
             if isinstance(module, nn.Dropout) and dropout is not None:
                 module.p = dropout

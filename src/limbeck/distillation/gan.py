@@ -7,7 +7,7 @@ in the log, and whatever else is trained beside them.
 import copy
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +29,7 @@ from limbeck.parallel import mean_over_processes
 class GanDistillation(StudentTraining):
     """Trains `pair.student`'s generator and the judges; `ema` is the result. More arguments: `StudentTraining`.
 
-    micro_batch_size: images per forward pass. w_avg_beta: decay of the mean style that truncation pulls towards.
+    w_avg_beta: decay of the mean style that truncation pulls towards.
     noise: what teacher and student inject, see `losses.steps.Draw`.
     companions: what is trained beside the student, by name; they take their turns before it.
     """
@@ -45,34 +45,13 @@ class GanDistillation(StudentTraining):
         discriminator_terms: Mapping[str, Weighted],
         generator_optimizer: MakeOptimizer,
         discriminator_optimizer: MakeOptimizer,
-        kimg: float,
-        batch_size: int,
-        micro_batch_size: int | None = None,
-        ema_half_life_kimg: float = 10.0,
-        ema_ramp_up: float | None = None,
         mixing_probability: float = 0.9,
         w_avg_beta: float = 0.998,
-        warmup_kimg: float = 0.0,
-        decay_kimg: float = 0.0,
-        log_every_kimg: float = 1.0,
-        frozen_precision: str = "float32",
         noise: str = "random",
-        use_teacher: bool = True,
         companions: Mapping[str, Companion] | None = None,
+        **training: Any,
     ):
-        super().__init__(
-            pair,
-            terms={"generator": generator_terms, "discriminator": discriminator_terms},
-            kimg=kimg,
-            batch_size=batch_size,
-            ema_half_life_kimg=ema_half_life_kimg,
-            ema_ramp_up=ema_ramp_up,
-            warmup_kimg=warmup_kimg,
-            decay_kimg=decay_kimg,
-            log_every_kimg=log_every_kimg,
-            frozen_precision=frozen_precision,
-            use_teacher=use_teacher,
-        )
+        super().__init__(pair, terms={"generator": generator_terms, "discriminator": discriminator_terms}, **training)
         if noise not in ("random", "const", "none"):
             raise UserError(f"distillation.noise={noise!r}: must be 'random', 'const' or 'none'")
         if not judges:
@@ -91,7 +70,7 @@ class GanDistillation(StudentTraining):
             Players(self.student, self.teacher, dict(judges), self.teacher_judge),
             dict(generator_terms),
             dict(discriminator_terms),
-            Sampling(int(micro_batch_size or batch_size), mixing_probability, noise),
+            Sampling(self.micro_batch_size, mixing_probability, noise),
             observe=self._observe,
         )
         self.companions = nn.ModuleDict(companions or {})

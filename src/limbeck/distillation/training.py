@@ -30,7 +30,7 @@ class StudentTraining(pl.LightningModule, ABC):
     """Trains `student`, a copy of `pair.student`'s generator; its moving average `ema` is the result.
 
     terms: of every player, by player and name. step_kinds: what a regime offers to each player's terms.
-    batch_size: images per optimizer step over all processes.
+    batch_size: images per optimizer step over all processes. micro_batch_size: of them per forward pass; None for all.
     ema_half_life_kimg, ema_ramp_up: see `schedules.ema_decay`. warmup_kimg, decay_kimg: of the learning rates.
     frozen_precision: "float32" or "bfloat16" for teacher and feature networks.
     use_teacher: False for a student that is trained from scratch.
@@ -48,13 +48,14 @@ class StudentTraining(pl.LightningModule, ABC):
         terms: Mapping[str, Mapping[str, Weighted]],
         kimg: float,
         batch_size: int,
-        ema_half_life_kimg: float,
-        ema_ramp_up: float | None,
-        warmup_kimg: float,
-        decay_kimg: float,
-        log_every_kimg: float,
-        frozen_precision: str,
-        use_teacher: bool,
+        micro_batch_size: int | None = None,
+        ema_half_life_kimg: float = 10.0,
+        ema_ramp_up: float | None = None,
+        warmup_kimg: float = 0.0,
+        decay_kimg: float = 0.0,
+        log_every_kimg: float = 1.0,
+        frozen_precision: str = "float32",
+        use_teacher: bool = True,
         clip_gradient_norm: float | None = None,
     ):
         super().__init__()
@@ -78,6 +79,7 @@ class StudentTraining(pl.LightningModule, ABC):
         self.term_states = nn.ModuleDict({player: nn.ModuleDict(some) for player, some in terms.items()})
         self.terms = {player: dict(some) for player, some in terms.items()}
         self.kimg, self.batch_size = float(kimg), int(batch_size)
+        self.micro_batch_size = int(micro_batch_size or batch_size)
         self.ema_half_life_kimg, self.ema_ramp_up = ema_half_life_kimg, ema_ramp_up
         self.warmup_kimg, self.decay_kimg, self.log_every_kimg = warmup_kimg, decay_kimg, log_every_kimg
         self.clip_gradient_norm = clip_gradient_norm
