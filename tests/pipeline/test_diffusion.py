@@ -73,7 +73,7 @@ def test_the_report_compares_all_stages(finished):
     assert rows["teacher"]["metrics"] == {}
     assert all("ssim" in rows[name]["metrics"] for name in ("pruned", "initialized", "student"))
     protocol = report["protocol"]
-    assert (protocol["steps"], protocol["grid"], protocol["eta"]) == (3, "quadratic", 0.0)
+    assert (protocol["steps"], protocol["grid"], protocol["eta"]) == (3, "quadratic", 1.0)
     assert "truncation" not in protocol
 
 
@@ -94,7 +94,7 @@ def test_the_student_loads_and_draws(finished):
 def test_the_evaluation_command_repeats_the_report(finished, tmp_path):
     done = run("evaluate.py", f"model={finished}", f"hydra.run.dir={tmp_path / 'again'}")
     assert done.returncode == 0, done.stderr
-    assert "steps 3, grid quadratic, eta 0.0" in done.stdout
+    assert "steps 3, grid quadratic, eta 1.0, clip_sample True" in done.stdout
     before, again = (json.loads((folder / "report.json").read_text()) for folder in (finished, tmp_path / "again"))
     assert again["rows"][-1]["metrics"] == before["rows"][-1]["metrics"]
 
