@@ -73,13 +73,21 @@ def test_generators_of_one_pass_have_no_stages(source, tmp_path):
     assert "From noise to image" not in (tmp_path / "report.html").read_text()
 
 
-def test_pictures_show_the_protocols_steps(source, tmp_path):
-    models = (tiny_denoiser(0), tiny_denoiser(1))
-    few, many = tmp_path / "few", tmp_path / "many"
-    judged(models, source, few, steps=2)
-    judged(models, source, many, steps=9)
+@pytest.mark.parametrize(
+    ("make", "settings", "followed"),
+    [
+        (tiny_denoiser, {"steps": 9}, True),
+        (tiny_denoiser, {"clip_sample": True}, True),
+        (tiny_model, {"truncation": 0.0}, True),
+        (tiny_model, {"noise": "none"}, False),
+    ],
+)
+def test_pictures_follow_the_protocol_but_for_injected_noise(source, tmp_path, make, settings, followed):
+    one, other = tmp_path / "one", tmp_path / "other"
+    judged((make(0), make(1)), source, one, steps=2)
+    judged((make(0), make(1)), source, other, **{"steps": 2, **settings})
     name = "samples/student.png"
-    assert (few / name).read_bytes() != (many / name).read_bytes()
+    assert ((one / name).read_bytes() != (other / name).read_bytes()) is followed
 
 
 @pytest.fixture(autouse=True)
