@@ -121,6 +121,9 @@ def test_a_name_given_twice_is_refused(model, source):
         {"steps": 0},
         {"grid": "cubic"},
         {"eta": 1.5},
+        {"clip_sample": "perhaps"},
+        {"quantize": "perhaps"},
+        {"keep_drawn": "perhaps"},
     ],
 )
 def test_impossible_settings_are_refused_by_name(model, source, wrong):

@@ -21,7 +21,8 @@ from limbeck.model import Pair
 
 
 class DiffusionDistillation(StudentTraining):
-    """Trains `pair.student`'s denoiser; `ema` is the result. More arguments: `StudentTraining`.
+    """Trains `pair.student`'s denoiser; `ema` is the result. More arguments: `StudentTraining`; time steps and noise do
+    not depend on `micro_batch_size`.
 
     clip_gradient_norm: 1 as released. dropout: inside the student's residual blocks; None as its file says.
     image_share: of a micro-batch that losses on images look at, see `losses.denoising_step`.

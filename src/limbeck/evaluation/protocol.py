@@ -135,6 +135,9 @@ class Protocol:
             raise UserError(f"protocol.grid={self.grid!r}: allowed: {', '.join(GRIDS)}")
         if not 0 <= self.eta <= 1:
             raise UserError(f"protocol.eta={self.eta}: must lie in [0, 1]")
+        for name in ("clip_sample", "quantize", "keep_drawn"):
+            if not isinstance(getattr(self, name), bool):
+                raise UserError(f"protocol.{name}={getattr(self, name)!r}: must be true or false")
         for name in ("num_images", "batch_size", "steps"):
             if getattr(self, name) < 1:
                 raise UserError(f"protocol.{name}={getattr(self, name)}: must be at least 1")
