@@ -12,6 +12,7 @@ from limbeck.architectures.stylegan2 import Discriminator, Generator
 from limbeck.configured import configured
 from limbeck.masks.everything import Everything
 from limbeck.model import Model, Pair
+from limbeck.pruning.allocation import Global, PerGroup
 from limbeck.pruning.criteria.cagan import CAGAN
 from limbeck.pruning.criteria.l1 import L1
 from limbeck.pruning.pruner import Pruner
@@ -102,6 +103,43 @@ def test_target_macs_decides_the_ratio():
         limbeck.prune(model, "l1", target_macs=10)
     with pytest.raises(limbeck.UserError, match=r"pruning.target_macs=few: must be a number above 0"):
         limbeck.prune(model, "l1", target_macs="few")
+
+
+@pytest.mark.parametrize(
+    ("options", "widths"),
+    [
+        ({"keep_groups": ["const", "b8.*"]}, [10, 5, 20, 20, 4, 4]),
+        ({"groups": ["conv0"]}, [10, 10, 10, 20, 4, 8]),
+        ({"groups": ["b16.conv0", "b8.*"], "keep_groups": ["conv1"]}, [10, 10, 10, 20, 4, 8]),
+        ({"groups": []}, [10, 10, 20, 20, 8, 8]),
+        ({"keep_groups": ["*"], "allocation": Global()}, [10, 10, 20, 20, 8, 8]),
+        ({"groups": ["b4.conv1", "b8.conv0"], "allocation": PerGroup(ratios=[0.9, 0.5])}, [10, 1, 10, 20, 8, 8]),
+    ],
+)
+def test_groups_are_cut_or_left_whole_by_name(options, widths):
+    model = small_model()
+    student = limbeck.prune(model, "l1", ratio=0.5, **options)
+    assert student.generator.arguments["widths"] == widths
+    groups = model.generator.channel_groups()
+    whole = [group.name for group, width in zip(groups, widths, strict=True) if width == group.size]
+    assert student.history[-1]["kept_groups"] == whole
+
+
+def test_whole_groups_are_left_out_of_a_global_ranking():
+    def rising(model):
+        return {g.name: torch.full([g.size], 10.0**i) for i, g in enumerate(model.generator.channel_groups())}
+
+    allocation = Global(normalize="none", min_share=0.1)
+    student = limbeck.prune(small_model(), rising, ratio=0.5, allocation=allocation, keep_groups=["const", "b8.conv*"])
+    assert student.generator.arguments["widths"] == [10, 1, 20, 20, 4, 8]  # 13 of 26, at least one of each group
+
+
+def test_a_group_that_is_not_there_is_named():
+    for setting in ("groups", "keep_groups"):
+        with pytest.raises(limbeck.UserError, match=rf"pruning.{setting}: no group fits 'trunk'; groups: const, b4"):
+            limbeck.prune(small_model(), "l1", **{setting: ["trunk"]})
+        with pytest.raises(limbeck.UserError, match=rf"pruning.{setting}='const': must be a list"):
+            limbeck.prune(small_model(), "l1", **{setting: "const"})
 
 
 def test_scores_and_their_picture_stay_in_the_folder(tmp_path):

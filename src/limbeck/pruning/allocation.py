@@ -8,6 +8,7 @@ import math
 from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from fractions import Fraction
 from typing import Any
 
@@ -54,12 +55,45 @@ def kept_indices(scores: Float[Tensor, "size"], count: int, norm_groups: int = 1
     return (ranked[:, : count // norm_groups] + offsets).flatten().sort().values
 
 
+def chosen_groups(
+    groups: Sequence[ChannelGroup], cut: Sequence[str] | None = None, keep: Sequence[str] = ()
+) -> tuple[ChannelGroup, ...]:
+    """The groups that lose channels, in their order.
+
+    cut, keep: names, dotted parts of names ("conv1" for every "b*.conv1"), or patterns with * and ?. cut: which groups
+        lose channels, all if None; keep: which of these stay whole nevertheless.
+
+    Raises: UserError for an entry that fits no group.
+    """
+    chosen = set(_fitting(groups, cut, "groups")) if cut is not None else {group.name for group in groups}
+    chosen -= set(_fitting(groups, keep, "keep_groups"))
+    return tuple(group for group in groups if group.name in chosen)
+
+
+def _fitting(groups: Sequence[ChannelGroup], patterns: Sequence[str], setting: str) -> list[str]:
+    names = [group.name for group in groups]
+    if isinstance(patterns, str) or not all(isinstance(pattern, str) for pattern in patterns):
+        raise UserError(f"pruning.{setting}={patterns!r}: must be a list of names or patterns")
+    found = []
+    for pattern in patterns:
+        fitting = [name for name in names if any(fnmatchcase(part, pattern) for part in (name, *name.split(".")))]
+        if not fitting:
+            raise UserError(f"pruning.{setting}: no group fits {pattern!r}; groups: {', '.join(names) or 'none'}")
+        found += fitting
+    return found
+
+
 class Allocation(ABC):
-    """How many channels each group keeps."""
+    """How many channels each group keeps. Only groups that have scores are cut, the others stay whole."""
 
     @abstractmethod
     def __call__(self, network: Network, scores: Mapping[str, Tensor], ratio: float | int) -> dict[str, int]:
-        """Channels kept per group name (before rounding), between 1 and the group's size."""
+        """Channels kept per name of a scored group (before rounding), between 1 and the group's size."""
+
+
+def scored_groups(network: Network, scores: Mapping[str, Any]) -> list[ChannelGroup]:
+    """The groups that have scores, in the order of the data."""
+    return [group for group in network.channel_groups() if group.name in scores]
 
 
 class Uniform(Allocation):
@@ -70,7 +104,8 @@ class Uniform(Allocation):
 
     def __call__(self, network: Network, scores: Mapping[str, Tensor], ratio: float | int) -> dict[str, int]:
         truncate = network.truncates_widths
-        return {group.name: kept_count(group.size, ratio, truncate=truncate) for group in network.channel_groups()}
+        groups = scored_groups(network, scores)
+        return {group.name: kept_count(group.size, ratio, truncate=truncate) for group in groups}
 
 
 class Global(Allocation):
@@ -88,7 +123,9 @@ class Global(Allocation):
     def __call__(self, network: Network, scores: Mapping[str, Tensor], ratio: float | int) -> dict[str, int]:
         if not 0 < self.min_share <= 1:
             raise UserError(f"allocation.min_share={self.min_share}: must lie in (0, 1]")
-        groups, ranks = network.channel_groups(), []
+        groups, ranks = scored_groups(network, scores), []
+        if not groups:
+            return {}
         for group in groups:
             comparable = normalized(scores[group.name].double(), self.normalize)
             least = kept_indices(comparable, math.ceil(self.min_share * group.size))
@@ -112,14 +149,14 @@ def normalized(scores: Float[Tensor, "size"], by: str) -> Float[Tensor, "size"]:
 class PerGroup(Allocation):
     """A ratio for every group by itself, in the order of the data; `pruning.ratio` is not looked at.
 
-    ratios: as many numbers in [0, 1) as there are groups.
+    ratios: as many numbers in [0, 1) as there are groups to cut.
     """
 
     def __init__(self, *, ratios: Sequence[float | int]):
         self.ratios = ratios
 
     def __call__(self, network: Network, scores: Mapping[str, Tensor], ratio: float | int) -> dict[str, int]:
-        groups = network.channel_groups()
+        groups = scored_groups(network, scores)
         if len(self.ratios) != len(groups):
             raise UserError(f"allocation.ratios: {len(self.ratios)} numbers for {len(groups)} groups of channels")
         return {
@@ -130,7 +167,7 @@ class PerGroup(Allocation):
 
 def rounded_counts(network: Network, counts: Mapping[str, int], round_to: int) -> dict[str, int]:
     """Each group's count, rounded up as `rounded_count` does."""
-    return {group.name: rounded_count(counts[group.name], group, round_to) for group in network.channel_groups()}
+    return {group.name: rounded_count(counts[group.name], group, round_to) for group in scored_groups(network, counts)}
 
 
 def ratio_for_macs(
@@ -156,21 +193,21 @@ def ratio_for_macs(
 def allocated(
     network: Network, scores: Mapping[str, Tensor], allocation: Allocation, *, ratio: Any, round_to: int = 1
 ) -> dict[str, Tensor]:
-    """Kept indices of every group.
+    """Kept indices of every group that has scores.
 
-    Raises: UserError if the ratio or the rounding is impossible, or a score is missing, misshaped or not a number.
+    Raises: UserError if the ratio or the rounding is impossible, or a score is misshaped or not a number.
     """
-    check_scores(network, scores)
+    check_scores(scored_groups(network, scores), scores)
     counts = rounded_counts(network, allocation(network, scores, checked_ratio(ratio)), round_to)
     return {
         group.name: kept_indices(scores[group.name].double(), counts[group.name], group.norm_groups)
-        for group in network.channel_groups()
+        for group in scored_groups(network, scores)
     }
 
 
-def check_scores(network: Network, scores: Mapping[str, Tensor]) -> None:
+def check_scores(groups: Sequence[ChannelGroup], scores: Mapping[str, Tensor]) -> None:
     """Raises: UserError if a group's scores are missing, misshaped or not finite."""
-    for group in network.channel_groups():
+    for group in groups:
         score = scores.get(group.name)
         if score is None or score.shape != (group.size,) or not score.isfinite().all():
             raise UserError(f"scores of group {group.name!r}: expected {group.size} finite numbers")

@@ -1,7 +1,7 @@
 """The pruning stage: score the student's channels, choose, slim. Also `limbeck.prune`, its short form."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,15 @@ import torch
 from limbeck.architectures.base import Network
 from limbeck.configured import configured
 from limbeck.model import Model, Pair
-from limbeck.pruning.allocation import Allocation, Uniform, allocated, check_scores, checked_ratio, ratio_for_macs
+from limbeck.pruning.allocation import (
+    Allocation,
+    Uniform,
+    allocated,
+    check_scores,
+    checked_ratio,
+    chosen_groups,
+    ratio_for_macs,
+)
 from limbeck.pruning.criteria.base import Criterion, Scores
 from limbeck.pruning.picture import save_picture
 from limbeck.pruning.scoring import worked
@@ -27,6 +35,7 @@ class Pruner:
     allocation: how many channels each group keeps; the same share of each by default.
     target_macs: multiply-accumulates that the student may need; decides the ratio. None: `ratio` as it is.
     round_to: kept counts are rounded up to a multiple of this, at most the full width.
+    groups, keep_groups: which groups are cut and which of these stay whole, by name or pattern; see `chosen_groups`.
     correct_gain: see `slim`; False is what the papers' code does.
     """
 
@@ -38,6 +47,8 @@ class Pruner:
         allocation: Allocation | None = None,
         target_macs: Any = None,
         round_to: int = 1,
+        groups: Sequence[str] | None = None,
+        keep_groups: Sequence[str] = (),
         correct_gain: bool = False,
     ):
         self.criterion = criterion
@@ -45,6 +56,8 @@ class Pruner:
         self.allocation = allocation
         self.target_macs = target_macs
         self.round_to = round_to
+        self.groups = groups
+        self.keep_groups = keep_groups
         self.correct_gain = correct_gain
 
     def __call__(self, pair: Pair, folder: Path | None = None) -> Pair:
@@ -52,27 +65,31 @@ class Pruner:
 
         folder: keeps the scores, from which an interrupted scoring resumes, and their picture.
 
-        Raises: UserError for an impossible ratio, before anything is scored.
+        Raises: UserError for an impossible ratio or a group that is not there, before anything is scored.
         """
         checked_ratio(self.ratio)
+        every = pair.student.generator.channel_groups()
+        chosen = chosen_groups(every, self.groups, self.keep_groups)
         if self.criterion is None:
             return replace(pair, student=copy.deepcopy(pair.student).after("prune", criterion="none", ratio=0.0))
         network, scores = self._scored(pair.student, folder)
         allocation = self.allocation or Uniform()
-        check_scores(network, scores)
-        ratio = self.ratio
+        check_scores(chosen, scores)
+        scores, ratio = {group.name: scores[group.name] for group in chosen}, self.ratio
         if self.target_macs is not None:
             target = {"target_macs": self.target_macs, "round_to": self.round_to}
             ratio = ratio_for_macs(network, scores, allocation, **target)
         keep = allocated(network, scores, allocation, ratio=ratio, round_to=self.round_to)
-        if folder is not None:
+        if folder is not None and keep:
             save_picture(folder / PICTURE, scores, keep)
         student = replace(
             pair.student,
             generator=slim(network, keep, correct_gain=self.correct_gain),
             discriminator=copy.deepcopy(pair.student.discriminator),
         )
-        facts = {"ratio": ratio, "round_to": self.round_to, "correct_gain": self.correct_gain}
+        facts: dict[str, Any] = {"ratio": ratio, "round_to": self.round_to, "correct_gain": self.correct_gain}
+        if len(chosen) < len(every):
+            facts["kept_groups"] = [group.name for group in every if group not in chosen]
         return replace(pair, student=student.after("prune", criterion=named(self.criterion), **facts))
 
     def _scored(self, model: Model, folder: Path | None) -> tuple[Network, Scores]:
@@ -106,7 +123,8 @@ def prune(
 
     criterion: the name of a YAML in conf/pruning, a `Criterion`, or any function from a model to scores per group.
     ratio: share of channels removed from each group, in [0, 1).
-    options: further keys of that YAML, or of `Pruner`: allocation, target_macs, round_to, correct_gain.
+    options: further keys of that YAML, or of `Pruner`: allocation, target_macs, round_to, groups, keep_groups,
+        correct_gain.
 
     Raises: UserError for an unknown criterion or option, or an impossible ratio.
     """

@@ -80,7 +80,9 @@ def taylor_scores(
     products = {name: network.get_parameter(name).detach() * gradient for name, gradient in gradients.items()}
     groups = {group.name: group for group in network.channel_groups()}
     if sequential_ratio is not None:
-        counts = rounded_counts(network, Uniform()(network, {}, checked_ratio(sequential_ratio, "sequential_ratio")), 1)
+        every = dict.fromkeys(groups, torch.empty(0))
+        counts = Uniform()(network, every, checked_ratio(sequential_ratio, "sequential_ratio"))
+        counts = rounded_counts(network, counts, 1)
     scores = {}
     for name in network.pruning_order():
         group = groups[name]
