@@ -133,12 +133,12 @@ class BareLoop:
             optimizer.step()
 
     def average(self) -> None:
-        self.module._average(int(self.module.images_seen))
+        self.module._average(self.module.images_seen)
 
     def iteration(self, batch: tuple[Tensor, Tensor]) -> None:
         """As `training_step`: what is due at this number of images."""
         module, real = self.module, batch[0].float() / 127.5 - 1
-        index = int(module.images_seen) // module.batch_size
+        index = module.images_seen // module.batch_size
         for name, run in self.phases(real).items():
             terms = module.game.generator_terms if name[0] == "G" else module.game.discriminator_terms
             every = 1 if name.endswith("main") else max(cadences(terms))

@@ -63,7 +63,7 @@ class Turns:
         player: str,
         terms: Mapping[str, Weighted],
         steps: Sequence[Step],
-        observe: Callable[[Step], None] | None = None,
+        observe: Callable[[Sequence[Step]], None] | None = None,
     ) -> None:
         every = next(iter(terms.values())).every_steps
         self._timed((player, every), lambda: self._turn(optimizers, terms, steps, observe))
@@ -73,12 +73,13 @@ class Turns:
     ) -> None:
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
+        num_rows = sum(step.num_rows for step in steps)
         for step in steps:
             with torch.autocast("cpu", torch.bfloat16, enabled=self.mixed):
                 total: Any = sum(term(step)[0] for term in terms.values())
-            total.backward()
-            if observe is not None:
-                observe(step)
+            (total * (step.num_rows / num_rows)).backward()
+        if observe is not None:
+            observe(steps)
         for optimizer in optimizers:
             if self.module.clip_gradient_norm is not None:
                 parameters = [p for group in optimizer.param_groups for p in group["params"]]

@@ -111,9 +111,15 @@ def test_a_few_steps_lower_the_loss(pair):
 
 
 def test_micro_batches_give_the_update_of_the_whole_batch(pair):
+    """Whole ones, and with a smaller last one."""
     plain = {"optimizer": lambda parameters: torch.optim.SGD(parameters, lr=1.0)}  # Adam would magnify rounding
-    whole, parts = (trained(pair, micro_batch_size=size, **plain) for size in (None, 2))
-    torch.testing.assert_close(flat(parts.student), flat(whole.student), rtol=1e-4, atol=1e-5)
+    joint = Dime(embeddings={"a": RandomProjection()}, weights={"a": 1.0}, statistics="batch", over="batch")
+    plain["terms"] = {"dime": Weighted(term=joint, weight=100.0)}
+    plain |= {"steps": 1, "image_share": 1.0}
+    whole, *parted = (trained(pair, micro_batch_size=size, **plain) for size in (None, 2, 3, 5, 7))
+    for parts in parted:
+        torch.testing.assert_close(flat(parts.student), flat(whole.student), rtol=1e-4, atol=1e-5)
+        assert parts.last_losses == pytest.approx(whole.last_losses, rel=1e-5)
 
 
 def test_time_steps_come_in_pairs_and_fill_the_batch(pair):

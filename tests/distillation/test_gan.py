@@ -83,6 +83,25 @@ def test_terms_of_weight_zero_leave_the_update_as_it_is(train, judges):
         torch.testing.assert_close(state(getattr(off, role)), state(getattr(plain, role)), rtol=1e-4, atol=1e-5)
 
 
+def test_micro_batches_give_the_update_of_the_whole_batch(train, pair):
+    """A smaller last one counts by its size; latents do not depend on the cut, and the mean style moves once a step."""
+    torch.manual_seed(3)
+    judge, networks = Fresh()(pair)["fresh"], {}
+    for size in (None, 3):
+        module = train(
+            {"fresh": copy.deepcopy(judge)},
+            steps=1,
+            make=lambda p, lr: torch.optim.SGD(p, lr=0.1),  # Adam would magnify rounding
+            generator_terms={"pixel_l1": Weighted(term=PixelL1(), weight=3.0)},
+            discriminator_terms={"r1": Weighted(term=R1(), weight=1.0, every_steps=16, batch_share=1.0)},
+            mixing_probability=0.5,
+            micro_batch_size=size,
+        )
+        networks[size] = state(module.student), state(module.judges), module.last_losses
+    for parts, whole in zip(networks[3], networks[None], strict=True):
+        torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-6)
+
+
 def test_a_frozen_judge_judges_and_stays(train, pair):
     judge = FromTeacher(frozen=True)(pair)["teacher"]
     assert isinstance(judge, Frozen)

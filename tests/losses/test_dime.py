@@ -1,7 +1,6 @@
 import copy
 from dataclasses import replace
 from functools import partial
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -218,10 +217,11 @@ def test_a_line_says_what_is_being_made(players, capsys):
 
 
 def gradients(players, steps, term) -> list[torch.Tensor]:
-    """As the training loop takes them: the mean over micro-batches."""
+    """As the training loop takes them: micro-batches count by their size."""
     players.student.zero_grad()
+    num_rows = sum(step.num_rows for step in steps)
     for step in steps:
-        (term(step) / len(steps)).backward()
+        (term(step) * (step.num_rows / num_rows)).backward()
     return [parameter.grad.clone() for parameter in players.student.parameters() if parameter.grad is not None]
 
 
@@ -238,8 +238,7 @@ def test_over_the_batch_value_and_gradient_are_those_of_one_large_step(players, 
     draw = Draw(torch.randn(2, 12, 8), torch.full((12,), 6), noise="const")
     whole = gradients(players, [one := GeneratorStep(players, draw)], term := dime(statistics=statistics))
     value = number(term(one))
-    bounds = [0, *torch.tensor(sizes).cumsum(0).tolist()]
-    draws = [Draw(draw.latents[:, a:b], draw.crossover[a:b], noise="const") for a, b in pairwise(bounds)]
+    draws = draw.split(sizes)
     joint = dime(statistics=statistics, over="batch")
     steps = siblings(players, draws)
     parts = gradients(players, steps, joint)

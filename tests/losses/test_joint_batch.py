@@ -50,12 +50,13 @@ def found(name, teacher):
     own = drawn[:, rank * share : (rank + 1) * share]
     torch.manual_seed(100 + rank)  # processes have random streams of their own
     steps, values = [], []
-    for latents in own.split(share if world == 1 else share // 2, dim=1):  # two micro-batches on each of two processes
+    # On each of two processes two micro-batches, the last one smaller.
+    for latents in own.split(share if world == 1 else share // 2 + 1, dim=1):
         crossover = torch.full((latents.shape[1],), 6)
         steps.append(GeneratorStep(players, Draw(latents, crossover, noise="const"), siblings=steps))
     for step in steps:
         value = term(step)
-        (value / len(steps)).backward()
+        (value * (step.num_rows / share)).backward()
         values.append(float(value.detach()))
     gradients = [p.grad for p in student.parameters() if p.grad is not None]
     if world > 1:

@@ -8,7 +8,6 @@ from typing import Any, Protocol, cast
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
 
 from limbeck.callbacks.intervals import is_due
 from limbeck.files import written_aside
@@ -20,7 +19,7 @@ TERMINATED = 143
 class ImageCounting(Protocol):
     """What a checkpoint needs of a LightningModule besides its state."""
 
-    images_seen: Tensor
+    images_seen: int
     total_images: int
     batch_size: int
     device: torch.device

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from limbeck.distillation.game import Game, Loop
+from limbeck.distillation.game import Game
+from limbeck.distillation.loop import Loop
 from limbeck.model import Pair
 
 

@@ -105,7 +105,7 @@ class DiffusionDistillation(StudentTraining):
                 alpha_bar=self.alpha_bar,
                 image_share=self.image_share,
                 feature_blocks=blocks,
-                images_seen=int(self.images_seen),
+                images_seen=self.images_seen,
                 siblings=steps,
             )
             steps.append(step)

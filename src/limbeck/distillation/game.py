@@ -6,42 +6,17 @@ StyleGAN2 release: generator, then discriminators.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from limbeck.distillation.loop import Loop, Observe
 from limbeck.distillation.optimizers import MakeOptimizer, corrected, own_parameters
-from limbeck.distillation.training import Observe
 from limbeck.frozen import Frozen
-from limbeck.losses.image_step import Players, Step
+from limbeck.losses.image_step import Players
 from limbeck.losses.steps import DiscriminatorStep, Draw, GeneratorStep
 from limbeck.losses.weighted import Weighted, cadences
-
-
-class Loop(Protocol):
-    """What a game needs of the training loop around it."""
-
-    images_seen: Tensor
-
-    @property
-    def total_images(self) -> int:
-        """Length of the run in images."""
-
-    @property
-    def step_index(self) -> int:
-        """Number of this step, from 0."""
-
-    def optimize(
-        self,
-        optimizers: Sequence,
-        player: str,
-        terms: Mapping[str, Weighted],
-        steps: Sequence[Step],
-        observe: Observe | None = None,
-    ) -> None:
-        """Zero, accumulate over micro-batches, step; log every term as loss/<player>/<name>."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +36,7 @@ class Sampling:
 class Game:
     """`players.student` plays against those of `players.discriminators` that are not frozen.
 
-    observe: sees every micro-batch of an ordinary turn after its backward pass.
+    observe: sees the micro-batches of every ordinary turn after their backward passes.
     names: of the generator's and the discriminators' losses in the log.
     """
 
@@ -90,7 +65,7 @@ class Game:
     def play(self, loop: Loop, optimizers: Sequence, real: Tensor, label: Tensor) -> None:
         """The turns that are due at this step of the loop. real: [n, c, h, w] in [-1, 1] with `label` [n]."""
         generator, *discriminators = optimizers
-        seen = int(loop.images_seen)
+        seen = loop.images_seen
         self.let_train(judges=False)
         for every, terms in cadences(self.generator_terms).items():
             if loop.step_index % every == 0:
@@ -109,10 +84,10 @@ class Game:
     ) -> list[GeneratorStep]:
         """The micro-batches of one turn of the generator for terms of one cadence."""
         steps: list[GeneratorStep] = []
-        for part in self._parts(terms, len(label)):
+        for part, draw in self._parts(terms, label):
             step = GeneratorStep(
                 self.players,
-                self._draw(label[part]),
+                draw,
                 images_seen=images_seen,
                 feature_resolutions=_feature_resolutions(terms),
                 real_image=None if real is None else real[part],
@@ -127,29 +102,31 @@ class Game:
     ) -> Iterator[DiscriminatorStep]:
         """The micro-batches of one turn of the trained discriminators for terms of one cadence."""
         players = replace(self.players, discriminators=self.trained)
-        for part in self._parts(terms, len(label)):
+        for part, draw in self._parts(terms, label):
             yield DiscriminatorStep(
                 players,
-                self._draw(label[part]),
+                draw,
                 real[part],
                 label[part] if players.student.num_classes else None,
                 images_seen=images_seen,
                 feature_resolutions=_feature_resolutions(terms),
             )
 
-    def _parts(self, terms: Mapping[str, Weighted], num_images: int) -> Iterator[slice]:
-        """Each micro-batch, shortened to the share that these terms look at."""
-        share = min(term.batch_share for term in terms.values())
-        for start in range(0, num_images, self.sampling.micro_batch_size):
-            size = min(self.sampling.micro_batch_size, num_images - start)
-            yield slice(start, start + max(1, round(size * share)))
+    def _parts(self, terms: Mapping[str, Weighted], label: Tensor) -> list[tuple[slice, Draw]]:
+        """Each micro-batch, shortened to the share that these terms look at, with its part of one draw for all."""
+        share, parts = min(term.batch_share for term in terms.values()), []
+        for start in range(0, len(label), self.sampling.micro_batch_size):
+            size = min(self.sampling.micro_batch_size, len(label) - start)
+            parts.append(slice(start, start + max(1, round(size * share))))
+        draw = self._draw(torch.cat([label[part] for part in parts]))
+        return list(zip(parts, draw.split([part.stop - part.start for part in parts]), strict=True))
 
     def _draw(self, label: Tensor) -> Draw:
         """Latents and style-mixing crossovers for as many images as there are labels."""
         student, n, device = self.players.student, len(label), label.device
         latents = torch.randn(2, n, student.z_dim, device=device)
-        crossover = torch.randint(1, student.synthesis.num_styles, (n,), device=device)
-        mixes = torch.rand(n, device=device) < self.sampling.mixing_probability
+        crossover = torch.randint(1, student.synthesis.num_styles, (n,))
+        mixes = torch.rand(n) < self.sampling.mixing_probability
         crossover = torch.where(mixes, crossover, student.synthesis.num_styles)
         return Draw(latents, crossover, label if student.num_classes else None, self.sampling.noise)
 

@@ -5,7 +5,7 @@ in the log, and whatever else is trained beside them.
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -103,14 +103,18 @@ class GanDistillation(StudentTraining):
         self.game.play(self, optimizers, real, label)
 
     @torch.no_grad()
-    def _observe(self, step: Step) -> None:
+    def _observe(self, steps: Sequence[Step]) -> None:
         """Logits for the log; the running mean of w, towards which truncation pulls (the first layer is not mixed)."""
-        if isinstance(step, DiscriminatorStep):
-            for name in step.players.discriminators:
-                self.note(f"logits/{name}/real", step.real_logits[name].mean())
-                self.note(f"logits/{name}/fake", step.fake_logits[name].mean())
-        elif isinstance(step, GeneratorStep):
-            mean = mean_over_processes(step.student_style[:, 0].mean(dim=0))
+        styles = []
+        for step in steps:
+            if isinstance(step, DiscriminatorStep):
+                for name in step.players.discriminators:
+                    self.note(f"logits/{name}/real", step.real_logits[name].mean(), step.num_rows)
+                    self.note(f"logits/{name}/fake", step.fake_logits[name].mean(), step.num_rows)
+            elif isinstance(step, GeneratorStep):
+                styles.append(step.student_style[:, 0])
+        if styles:
+            mean = mean_over_processes(torch.cat(styles).mean(dim=0))
             self.student.mapping.w_avg.lerp_(mean, 1 - self.w_avg_beta)
 
 

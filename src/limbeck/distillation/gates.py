@@ -13,7 +13,9 @@ from torch.optim import Optimizer
 
 from limbeck.architectures.gated import GatedDiscriminator
 from limbeck.distillation.companion import Companion
-from limbeck.distillation.game import Game, Loop, MakeOptimizer
+from limbeck.distillation.game import Game
+from limbeck.distillation.loop import Loop
+from limbeck.distillation.optimizers import MakeOptimizer
 from limbeck.errors import UserError
 from limbeck.losses.adversarial import discriminator_logistic, generator_logistic
 from limbeck.losses.steps import DiscriminatorStep
@@ -103,8 +105,8 @@ class Gates(Companion):
                 alpha.clamp_(0, 1)
         self.game.let_train(student=False, judges=False)
         terms = {"architecture": Weighted(term=self.loss)}
-        self.loss.share = 1 - int(loop.images_seen) / loop.total_images
-        steps = self.game.discriminator_steps(terms, real, label, images_seen=int(loop.images_seen))
+        self.loss.share = 1 - loop.images_seen / loop.total_images
+        steps = self.game.discriminator_steps(terms, real, label, images_seen=loop.images_seen)
         loop.optimize(optimizers, "gates", terms, list(steps))
         self.game.let_train()
         judge = self.game.trained[self.judge]

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from limbeck.distillation.companion import Companion
-from limbeck.distillation.game import Game, Loop, MakeOptimizer, set_trainable
+from limbeck.distillation.game import Game, set_trainable
+from limbeck.distillation.loop import Loop
+from limbeck.distillation.optimizers import MakeOptimizer
 from limbeck.losses.image_step import Players
 from limbeck.losses.weighted import Weighted, checked_terms
 from limbeck.model import Pair

@@ -10,17 +10,17 @@ class Scalars:
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
-        self._counts: dict[str, int] = {}
+        self._weights: dict[str, float] = {}
 
-    def note(self, name: str, value: Tensor) -> None:
-        """Add one value of the scalar `name`."""
-        value = value.detach().float()
-        self._sums[name] = self._sums[name] + value if name in self._sums else value.clone()
-        self._counts[name] = self._counts.get(name, 0) + 1
+    def note(self, name: str, value: Tensor, weight: float = 1.0) -> None:
+        """Add one value of the scalar `name`. weight: of it in the mean."""
+        value = value.detach().float() * weight
+        self._sums[name] = self._sums[name] + value if name in self._sums else value
+        self._weights[name] = self._weights.get(name, 0.0) + weight
 
     def means(self, images_seen: int) -> dict[str, float]:
         """Means of all values since the last `clear`. Raises: UserError naming one that is not finite."""
-        means = {name: (total / self._counts[name]).item() for name, total in self._sums.items()}
+        means = {name: (total / self._weights[name]).item() for name, total in self._sums.items()}
         for name, value in means.items():
             if value != value or value in (float("inf"), float("-inf")):
                 raise UserError(
@@ -30,4 +30,4 @@ class Scalars:
         return means
 
     def clear(self) -> None:
-        self._sums, self._counts = {}, {}
+        self._sums, self._weights = {}, {}

@@ -4,8 +4,8 @@ Progress is counted in images, never in optimizer steps.
 """
 
 import copy
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -15,6 +15,7 @@ import torch
 from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor, nn
 
+from limbeck.distillation.loop import Loop, Observe
 from limbeck.distillation.scalars import Scalars
 from limbeck.distillation.schedules import ema_decay, learning_rate_scale
 from limbeck.errors import UserError
@@ -23,10 +24,8 @@ from limbeck.losses.image_step import Step
 from limbeck.losses.weighted import Weighted
 from limbeck.model import Pair
 
-Observe = Callable[[Step], None]
 
-
-class StudentTraining(pl.LightningModule, ABC):
+class StudentTraining(pl.LightningModule, Loop):
     """Trains `student`, a copy of `pair.student`'s generator; its moving average `ema` is the result.
 
     terms: of every player, by player and name. step_kinds: what a regime offers to each player's terms.
@@ -37,7 +36,6 @@ class StudentTraining(pl.LightningModule, ABC):
     clip_gradient_norm: longest gradient over all parameters of one optimizer; None for any length.
     """
 
-    images_seen: Tensor
     automatic_optimization = False
     step_kinds: ClassVar[Mapping[str, type[Step]]]
 
@@ -83,7 +81,9 @@ class StudentTraining(pl.LightningModule, ABC):
         self.ema_half_life_kimg, self.ema_ramp_up = ema_half_life_kimg, ema_ramp_up
         self.warmup_kimg, self.decay_kimg, self.log_every_kimg = warmup_kimg, decay_kimg, log_every_kimg
         self.clip_gradient_norm = clip_gradient_norm
-        self.register_buffer("images_seen", torch.zeros([], dtype=torch.int64))
+        self.images_seen = 0
+        self.register_state_dict_post_hook(_put_images_seen)
+        self.register_load_state_dict_pre_hook(_take_images_seen)
         self.last_losses: dict[str, float] = {}
         self._scalars = Scalars()
 
@@ -103,11 +103,6 @@ class StudentTraining(pl.LightningModule, ABC):
     def total_images(self) -> int:
         return round(self.kimg * 1000)
 
-    @property
-    def step_index(self) -> int:
-        """Number of this step, from 0."""
-        return int(self.images_seen) // self.batch_size
-
     def setup(self, stage: str) -> None:
         for some in self.terms.values():
             for weighted in some.values():
@@ -116,7 +111,7 @@ class StudentTraining(pl.LightningModule, ABC):
     # -- one iteration ---------------------------------------------------------------------------------------
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        seen = int(self.images_seen)
+        seen = self.images_seen
         self._set_learning_rates(seen / 1000)
         real, label = batch
         made = self.optimizers()
@@ -137,19 +132,20 @@ class StudentTraining(pl.LightningModule, ABC):
         steps: Sequence[Step],
         observe: Observe | None = None,
     ) -> None:
-        """Zero, accumulate over micro-batches, step; note every term as loss/<player>/<name>."""
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
+        num_rows = sum(step.num_rows for step in steps)
         for index, step in enumerate(steps):
             total: Any = 0.0
+            share = step.num_rows / num_rows
             for name, term in terms.items():
                 added, value = term(step)
                 total = total + added
-                self.note(f"loss/{player}/{name}", value)
+                self.note(f"loss/{player}/{name}", value, share)
             with self._no_sync(last=index == len(steps) - 1):
-                self.manual_backward(total / len(steps))
-            if observe is not None:
-                observe(step)
+                self.manual_backward(total * share)
+        if observe is not None:
+            observe(steps)
         for optimizer in optimizers:
             if self.clip_gradient_norm is not None:
                 parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -163,8 +159,8 @@ class StudentTraining(pl.LightningModule, ABC):
         """Move the EMA generator (and its buffers) towards the student."""
         decay = ema_decay(self.batch_size, self.ema_half_life_kimg, seen, self.ema_ramp_up)
         torch._foreach_lerp_(list(self.ema.parameters()), list(self.student.parameters()), 1 - decay)
-        for mean, buffer in zip(self.ema.buffers(), self.student.buffers(), strict=True):
-            mean.copy_(buffer)
+        if buffers := list(self.ema.buffers()):
+            torch._foreach_copy_(buffers, list(self.student.buffers()))
 
     def _set_learning_rates(self, kimg: float) -> None:
         scale = learning_rate_scale(kimg, self.kimg, warmup_kimg=self.warmup_kimg, decay_kimg=self.decay_kimg)
@@ -181,13 +177,13 @@ class StudentTraining(pl.LightningModule, ABC):
 
     # -- the log ---------------------------------------------------------------------------------------------
 
-    def note(self, name: str, value: Tensor) -> None:
-        """Add one value to the mean that the next row of the log shows."""
-        self._scalars.note(name, value)
+    def note(self, name: str, value: Tensor, weight: float = 1.0) -> None:
+        """Add one value to the mean that the next row of the log shows. weight: of it in that mean."""
+        self._scalars.note(name, value, weight)
 
     def check_finite(self) -> dict[str, float]:
         """Means of all noted values since the last row. Raises: UserError naming one that is not finite."""
-        return self._scalars.means(int(self.images_seen))
+        return self._scalars.means(self.images_seen)
 
     def _flush_log(self, before: int, now: int) -> None:
         interval = max(1, round(self.log_every_kimg * 1000))
@@ -199,3 +195,20 @@ class StudentTraining(pl.LightningModule, ABC):
                 logger.log_metrics(values, step=now)
         if now >= self.total_images:
             self.trainer.should_stop = True
+
+
+# The number of images travels in the state dict although it is no tensor of the module.
+
+
+def _put_images_seen(module: Any, state: dict[str, Any], prefix: str, _metadata: Any) -> None:
+    state[f"{prefix}images_seen"] = torch.tensor(module.images_seen)
+
+
+def _take_images_seen(
+    module: Any, state: dict[str, Any], prefix: str, _metadata: Any, _strict: bool, missing: list[str], *_others: Any
+) -> None:
+    name = f"{prefix}images_seen"
+    if name in state:
+        module.images_seen = int(state.pop(name))
+    else:
+        missing.append(name)

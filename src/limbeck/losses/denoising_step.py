@@ -34,6 +34,10 @@ class DenoisingStep(ImageStep):
     image_share: float = field(default=0.5, kw_only=True)
     feature_blocks: Sequence[str] = field(default=(), kw_only=True)
 
+    @property
+    def num_rows(self) -> int:
+        return len(self.clean)
+
     @cached_property
     def noisy(self) -> Float[Tensor, "n c h w"]:
         return diffuse(self.clean, self.noise, self.alpha_bar[self.timestep])

@@ -44,6 +44,11 @@ class Step(ABC):
     images_seen: int = field(default=0, kw_only=True)
 
     @property
+    @abstractmethod
+    def num_rows(self) -> int:
+        """How many rows of the batch it holds: its weight among the micro-batches of an optimizer step."""
+
+    @property
     def teacher(self) -> Frozen:
         """The teacher's generator. Raises: ValueError in a run without one."""
         if self.players.teacher is None:

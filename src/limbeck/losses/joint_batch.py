@@ -1,9 +1,10 @@
 """Losses of a whole batch although it is computed in parts, micro-batch by micro-batch and process by process.
 
 A loss over a batch's distribution (moments, kernel distances) is not the mean of its values on the parts. Here every
-part computes the loss of the whole batch, with a gradient to its own rows only; scaled by the number of parts, the
-gradients of all parts average to that of one process with the whole batch. The other rows come from a first pass
-without gradient (micro-batches still to come, drawn again later with the same noise) and from the other processes.
+part computes the loss of the whole batch, with a gradient to its own rows only; scaled by
+one over the part's weight in the batch, the weighted gradients of all parts add up to that of one process with the
+whole batch. The other rows come from a first pass without gradient (micro-batches still to come, drawn again later with
+the same noise) and from the other processes.
 
 Source: Gao et al., "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup", 2021, sections 3.2 to 3.4
 (the first pass without gradient).
@@ -45,7 +46,7 @@ def student_vectors(step: ImageStep, embedding: Frozen, over: str) -> tuple[Floa
     index = next(index for index, part in enumerate(parts) if part is step)
     start = parallel.rank() * sum(lengths) + sum(lengths[:index])
     joint = torch.cat([everyone[:start], own, everyone[start + len(own) :]])
-    return joint, float(len(parts) * parallel.world_size())
+    return joint, parallel.world_size() * sum(part.num_rows for part in parts) / step.num_rows
 
 
 def teacher_vectors(step: ImageStep, embedding: Frozen, over: str) -> Float[Tensor, "n f"]:

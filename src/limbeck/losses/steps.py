@@ -4,8 +4,9 @@ Every property is computed on first use, once, and never if no term asks; so ter
 each other, and a term that is switched off costs nothing.
 """
 
+from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -23,7 +24,7 @@ class Draw:
     """The random numbers of one micro-batch, the same for teacher and student.
 
     latents: [2, n, z_dim]; the second half takes over at layer `crossover` of each sample (style mixing;
-        a crossover at the number of layers means no mixing).
+        a crossover at the number of layers means no mixing). Crossovers lie on the CPU, because their values are read.
     noise: what the synthesis networks inject: "random" (drawn anew in every pass, as in the official training
         loops), "const" (the stored noise, equal for teacher and student) or "none".
     """
@@ -36,12 +37,18 @@ class Draw:
     def styles(self, generator: Network) -> Float[Tensor, "n k d"]:
         """One style per layer from this generator's own mapping network."""
         first = generator.mapping(self.latents[0], self.label)
-        layers = torch.arange(generator.synthesis.num_styles, device=first.device)
+        layers = torch.arange(generator.synthesis.num_styles)
         mixed = layers[None, :] >= self.crossover[:, None]
         if not bool(mixed.any()):
             return first[:, None].expand(-1, len(layers), -1)
         second = generator.mapping(self.latents[1], self.label)
-        return torch.where(mixed[:, :, None], second[:, None], first[:, None])
+        return torch.where(mixed[:, :, None].to(first.device), second[:, None], first[:, None])
+
+    def split(self, sizes: Sequence[int]) -> list["Draw"]:
+        """Consecutive parts of so many images each."""
+        labels = [None] * len(sizes) if self.label is None else self.label.split(list(sizes))
+        parts = zip(self.latents.split(list(sizes), dim=1), self.crossover.split(list(sizes)), labels, strict=True)
+        return [replace(self, latents=latents, crossover=over, label=label) for latents, over, label in parts]
 
 
 @dataclass
@@ -53,6 +60,10 @@ class StyleStep(Step):
 
     draw: Draw
     feature_resolutions: tuple[int, ...] = field(default=(), kw_only=True)
+
+    @property
+    def num_rows(self) -> int:
+        return len(self.draw.crossover)
 
     @cached_property
     def teacher_style(self) -> Tensor:
@@ -93,7 +104,7 @@ class GeneratorStep(StyleStep, ImageStep):
 
     @property
     def num_images(self) -> int:
-        return len(self.draw.crossover)
+        return self.num_rows
 
     @cached_property
     def student_style(self) -> Tensor:
