@@ -150,7 +150,7 @@ class StyledConvolution(nn.Module):
             drawn = torch.randn(x.shape[0], 1, *x.shape[2:], device=x.device, dtype=torch.float32)
             x.add_((drawn * (self.noise_strength * GAIN)).to(x.dtype))
         x = F.leaky_relu(x, SLOPE, inplace=True)
-        return x if clamp is None else torch.clamp(x, -clamp * GAIN, clamp * GAIN, out=target)
+        return x if clamp is None else torch.clamp(x, -clamp, clamp, out=target)
 
     def _offset(self, noise: Noise, dtype: torch.dtype) -> Tensor:
         """Bias, and the stored noise if asked for, to be added to every image: [1, o, 1, 1] or [1, o, h, w]."""
@@ -304,7 +304,7 @@ class Generator(Network):
 
     widths: channels of the constant and of each styled convolution's output, 2 log2(resolution) - 2 numbers;
         None takes `standard_widths(resolution, channel_base, channel_max)`.
-    clamp: limit of activations as in the 16-bit official networks (256), None for none.
+    clamp: limit of layers' outputs as in the 16-bit official networks (256), None for none.
     kernels: kernel size of the second convolution of each block (1 in StyleKD's heterogeneous student).
     """
 
@@ -476,9 +476,12 @@ class ResidualBlock(nn.Module):
 
 
 def activated(x: Tensor, clamp: float | None, gain: float = 1.0) -> Tensor:
-    """Leaky ReLU of a tensor whose gain is already in its weights; clamped at `clamp` * sqrt(2) * gain."""
+    """Leaky ReLU of a tensor whose gain is already in its weights, clamped at `clamp` * gain.
+
+    gain: the layer's own, beside the activation's sqrt(2), which comes before the limit and does not move it.
+    """
     x = F.leaky_relu(x, SLOPE, inplace=True)
-    return x if clamp is None else x.clamp(-clamp * GAIN * gain, clamp * GAIN * gain)
+    return x if clamp is None else x.clamp(-clamp * gain, clamp * gain)
 
 
 def minibatch_deviation(x: Tensor, group_size: int) -> Tensor:
