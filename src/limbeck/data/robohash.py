@@ -23,10 +23,12 @@ from limbeck.data.permutation import permuted
 from limbeck.errors import UserError
 
 FOLDERS = {"cats": "set4", "robots": "set3"}
+COVERED = {"cats": ("mouth",), "robots": ()}  # layers that another part may hide: some accessories cover the mouth
 RESOLUTIONS = (32, 64)
 HELDOUT_SHARE = 20
 SPLIT_KEY = 0x526F626F48617368
-RECIPE = "box filter on premultiplied alpha, layers over white, held out 1 in 20 by permutation; 1"
+ORDER_KEY = 0x4F72646572
+RECIPE = "box filter on premultiplied alpha, layers over white, equal parts once, held out 1 in 20 by what shows; 2"
 MAX_FUSED = 256
 CHUNK = 64  # images blended at a time, so that they stay in the processor's cache
 
@@ -58,8 +60,17 @@ def shrunk(picture: Image.Image, resolution: int) -> Float[np.ndarray, "4 r r"]:
     return np.stack([np.asarray(channel) for channel in small])
 
 
+def distinct(parts: Float[np.ndarray, "k c h w"]) -> Float[np.ndarray, "m c h w"]:
+    """The parts of a layer without repetitions, in their order (two of the package's cat furs are the same picture)."""
+    _, first = np.unique(parts.reshape(len(parts), -1), axis=0, return_index=True)
+    return parts[np.sort(first)]
+
+
 class RoboHash(ImageSource):
-    """Cats (3.6e5 combinations of parts) or robot heads (1.3e7), one in twenty of them held out.
+    """Cats (3.2e5 combinations of parts) or robot heads (1.3e7), one in twenty of them held out.
+
+    Pictures are held out, not numbers of combinations: combinations that can look the same at some resolution
+    (they differ in a part that another one may cover) are in the same part of the split.
 
     kind: "cats" or "robots". resolution: 32 or 64 pixels.
     """
@@ -90,14 +101,12 @@ class RoboHash(ImageSource):
         return summary.hexdigest()
 
     def _portraits(self, part: Literal["train", "heldout"]) -> "Portraits":
-        num_total = math.prod(len(layer) for layer in self._files)
-        num_heldout = num_total // HELDOUT_SHARE
-        first, length = (0, num_heldout) if part == "heldout" else (num_heldout, num_total - num_heldout)
-        return Portraits(self._layers, num_total=num_total, first=first, length=length)
+        covered = tuple(index for index, files in enumerate(self._files) if _name(files) in COVERED[self.kind])
+        return Portraits(self._layers, self._num_parts, covered=covered, part=part)
 
     @cached_property
     def _files(self) -> list[list[Path]]:
-        """Part files, bottom layer first; both numberings are the package's own."""
+        """Part files, bottom layer first, both in the order of the package's own numbers."""
         if self.kind not in FOLDERS:
             raise UserError(f"data.kind={self.kind!r}: allowed: {', '.join(FOLDERS)}")
         if self.resolution not in RESOLUTIONS:
@@ -113,11 +122,19 @@ class RoboHash(ImageSource):
         return files
 
     @cached_property
+    def _parts(self) -> list[np.ndarray]:
+        """Different parts of each layer, bottom layer first: [k, 4, r, r] in the channels of `over`."""
+        return [distinct(np.stack([shrunk(Image.open(path), self.resolution) for path in f])) for f in self._files]
+
+    @cached_property
+    def _num_parts(self) -> list[int]:
+        return [len(parts) for parts in self._parts]
+
+    @cached_property
     def _layers(self) -> list[Layer]:
         """Parts of each layer, the lowest one on white; neighbours joined while that is small."""
         layers: list[np.ndarray] = []
-        for files in self._files:
-            above = np.stack([shrunk(Image.open(path), self.resolution) for path in files])
+        for above in self._parts:
             if layers and len(layers[-1]) * len(above) <= MAX_FUSED:
                 joined = over(layers.pop()[:, None], above[None])
                 above = joined.reshape(-1, *above.shape[1:])
@@ -127,25 +144,46 @@ class RoboHash(ImageSource):
         return [(np.ascontiguousarray(layer[:, :3]), np.ascontiguousarray(layer[:, 3:])) for layer in layers]
 
 
-class Portraits(ImageDataset):
-    """A stretch of all combinations of parts, taken in one fixed shuffled order.
+def _name(files: list[Path]) -> str:
+    """Of a layer, from its folder: "mouth" of "003#03mouth"."""
+    return files[0].parent.name.split("#")[1].lstrip("0123456789")
 
-    A combination's number has the parts' numbers as digits, bottom layer first (mixed radix). The shuffle is a
-    formula, so that the held-out twentieth needs no list of 1.3e7 numbers.
+
+class Portraits(ImageDataset):
+    """One part of the split, in one fixed shuffled order.
+
+    A family is the parts that always show; it is held out or trained on whole, with every choice of the covered
+    layers. A combination's number has the parts' numbers as digits, bottom layer first (mixed radix). Both shuffles
+    are formulas, so that the held-out twentieth needs no list of 1.3e7 numbers.
     """
 
-    def __init__(self, layers: list[Layer], *, num_total: int, first: int, length: int) -> None:
+    def __init__(
+        self, layers: list[Layer], num_parts: list[int], *, covered: tuple[int, ...], part: Literal["train", "heldout"]
+    ) -> None:
         self.layers = layers
-        self.num_total = num_total
-        self.first = first
-        self.length = length
+        self.num_parts = num_parts
+        self.digit_order = [index for index in range(len(num_parts)) if index not in covered] + list(covered)
+        self.num_members = math.prod(num_parts[index] for index in covered)
+        self.num_families = math.prod(num_parts) // self.num_members
+        num_heldout = self.num_families // HELDOUT_SHARE
+        self.first_family = 0 if part == "heldout" else num_heldout
+        self.length = (num_heldout if part == "heldout" else self.num_families - num_heldout) * self.num_members
 
     def __len__(self) -> int:
         return self.length
 
+    def digits(self, indices: np.ndarray) -> list[np.ndarray]:
+        """Number of the part of each layer, bottom layer first, each int64 [n]."""
+        position = permuted(indices, self.length, np.array([ORDER_KEY], dtype=np.uint64))
+        place, member = np.divmod(position, self.num_members)
+        family = permuted(place + self.first_family, self.num_families, np.array([SPLIT_KEY], dtype=np.uint64))
+        number = family * self.num_members + member
+        ordered = np.unravel_index(number, [self.num_parts[index] for index in self.digit_order])
+        return [ordered[self.digit_order.index(layer)] for layer in range(len(self.num_parts))]
+
     def combinations(self, indices: np.ndarray) -> np.ndarray:
         """Number of the combination of each image, int64 [n]."""
-        return permuted(indices + self.first, self.num_total, np.array([SPLIT_KEY], dtype=np.uint64))
+        return np.ravel_multi_index(self.digits(indices), self.num_parts)
 
     def batch(self, indices: np.ndarray) -> Batch:
         digits = np.unravel_index(self.combinations(indices), [len(color) for color, _ in self.layers])
