@@ -1,4 +1,6 @@
+import pytest
 import torch
+from torch import nn
 
 from limbeck.losses.regularization import R1, PathLength
 
@@ -74,12 +76,42 @@ def test_r1_reaches_only_the_judges(discriminator_step):
     assert not touched(discriminator_step.players.student)
 
 
-def test_path_length_moves_its_mean_and_reaches_the_student(generator_step):
+def test_path_length_reaches_the_student_and_keeps_its_mean(generator_step):
     term = PathLength(decay=0.01)
     term(generator_step).backward()
-    assert term.mean > 0
     assert touched(generator_step.players.student)
     assert "mean" in term.state_dict()
+
+
+class Summed(nn.Module):
+    """One pixel a . w, summed over the layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Parameter(torch.tensor([3.0, 4.0]))  # of length 5
+
+    def forward(self, style, *, noise):
+        assert noise == "random"
+        return (style @ self.a).sum(dim=1).reshape(-1, 1, 1, 1)
+
+
+def test_path_length_by_hand(generator_step):
+    """Of a linear generator every length is |a| |y|, with y ~ N(0, 1) for each image."""
+    generator_step.players.student.synthesis = Summed()
+    generator_step.__dict__["student_style"] = torch.zeros(3, 2, 2, requires_grad=True)
+    a = generator_step.players.student.synthesis.a
+    term, mean = PathLength(decay=0.25), 0.0
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        lengths = 5 * torch.randn(3, 1, 1, 1).abs().flatten()
+        mean = 0.75 * mean + 0.25 * float(lengths.mean())
+        torch.manual_seed(seed)
+        value = term(generator_step)
+        assert term.mean.item() == pytest.approx(mean)
+        assert value.item() == pytest.approx(float((lengths - mean).square().mean()))
+        (gradient,) = torch.autograd.grad(value, a)
+        # dl / da = l a / |a|^2, and the mean m is a number: 2 mean((l - m) l) a / 25.
+        torch.testing.assert_close(gradient, 2 * ((lengths - mean) * lengths).mean() * a.detach() / 25)
 
 
 def test_half_precision_teacher_differs_a_little(players, generator_step):

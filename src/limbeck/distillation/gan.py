@@ -31,6 +31,8 @@ class GanDistillation(StudentTraining):
 
     w_avg_beta: decay of the mean style that truncation pulls towards.
     noise: what teacher and student inject, see `losses.steps.Draw`.
+        Differs: it moves once a step, in the generator's turn; released code moves it in the discriminator's too, so
+        twice as often.
     companions: what is trained beside the student, by name; they take their turns before it.
     """
 

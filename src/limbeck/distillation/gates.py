@@ -31,7 +31,10 @@ def gate(alpha: Float[Tensor, " c"], threshold: float) -> Float[Tensor, " c"]:
 
 
 def balance(fake_logits: Float[Tensor, " n"]) -> Float[Tensor, ""]:
-    """|generator's loss - discriminator's loss| on the same fakes."""
+    """|generator's loss - discriminator's loss| on the same fakes: |mean logit|.
+
+    Differs from the port to StyleGAN2, which takes the mean of |logit| over samples; this is the original's.
+    """
     return (joint_mean(generator_logistic(fake_logits)) - joint_mean(generator_logistic(-fake_logits))).abs()
 
 

@@ -36,8 +36,9 @@ class Collaborative(Term):
     """Sum over maps of `feature_weight` times their distance and `gram_weight` times that of their Gram matrices.
 
     generator_resolutions: blocks of the generators; the student's maps pass a trained 1x1 convolution without bias
-        where the widths differ. discriminator_resolutions: sizes at which blocks of the teacher's discriminator end.
-        None takes an eighth and a quarter of the image's size for both.
+        where the widths differ (the port to StyleGAN2 has one at every resolution).
+    discriminator_resolutions: sizes at which blocks of the teacher's discriminator end. None takes an eighth and a
+        quarter of the image's size, for both.
     image_weight: of the mean absolute difference of the images.
     """
 

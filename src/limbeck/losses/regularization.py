@@ -50,7 +50,8 @@ class R1(Term):
 class PathLength(Term):
     """Mean squared deviation of the path lengths from their running mean.
 
-    Differs: the running mean is averaged over processes, so that every process penalizes against the same length.
+    Differs: the running mean is averaged over processes, so that every process penalizes against the same length; it is
+    a number without gradient, while in the released codes the newest lengths' share in it (a hundredth) carries one.
     """
 
     mean: Tensor

@@ -25,6 +25,7 @@ class Draw:
 
     latents: [2, n, z_dim]; the second half takes over at layer `crossover` of each sample (style mixing;
         a crossover at the number of layers means no mixing). Crossovers lie on the CPU, because their values are read.
+        Differs: whether to mix and where is drawn for each image; in the released codes once for a micro-batch.
     noise: what the synthesis networks inject: "random" (drawn anew in every pass, as in the official training
         loops), "const" (the stored noise, equal for teacher and student) or "none".
     """

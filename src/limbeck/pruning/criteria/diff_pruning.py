@@ -19,6 +19,10 @@ class DiffPruning(Criterion):
     include_last: whether the step that falls below counts too: False as released, True in the pipeline for diffusers.
 
     The maximum is a running one, so the steps that count are the first ones, not all whose loss is large enough.
+
+    Differs by default: all layers are scored on the whole network (`taylor.sequential_ratio`) and every place that
+    reads a group counts (`taylor.count_repeated`); this keeps 92.8 to 97.9 % of the channels that the released rule
+    keeps.
     """
 
     def __init__(self, taylor: Taylor, *, threshold: float | int = 0.05, include_last: bool = False):

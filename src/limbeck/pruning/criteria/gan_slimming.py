@@ -3,6 +3,8 @@
 Source: Wang et al., "GAN Slimming: All-in-One GAN Compression by a Unified Optimization Framework", 2020, in the
 StyleGAN2 form of the baselines of Kim & Yoo (SVS, 2025), whose released code is followed: style scalars take the place
 of normalization scales, and a first training with `loss/generator=[…,style_sparsity]` drives them towards zero.
+Differs: the released scoring is misaligned (it hands a layer's scores to the channels of another); here each channel
+gets those of the layer that reads it.
 """
 
 from pathlib import Path
