@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from limbeck.architectures import stylegan3
 from limbeck.architectures.base import channel_slice
 from limbeck.architectures.ddpm import UNet
 from limbeck.architectures.stylegan2 import Generator
@@ -16,6 +17,12 @@ NETWORKS = {
     ),
     "stylegan2_1x1": lambda: Generator(
         resolution=8, widths=[6, 5, 7, 8], z_dim=8, w_dim=8, mapping_depth=1, kernels=[3, 1]
+    ),
+    "stylegan3": lambda: stylegan3.Generator(
+        resolution=16, widths=[6, 5, 7, 8], num_layers=3, num_frequencies=9, z_dim=8, w_dim=8, num_classes=2
+    ),
+    "stylegan3_r": lambda: stylegan3.Generator(
+        resolution=16, widths=[6, 5, 7, 8], num_layers=3, kernel=1, radial=True, z_dim=8, w_dim=8
     ),
     "ddpm": lambda: UNet(
         resolution=8, level_widths=[8, 16, 16], blocks_per_level=1, attention_levels=[1], norm_groups=2
@@ -44,7 +51,9 @@ def limits(network):
 def noisy(network):
     """All parameters and buffers random, so that no channel equals another anywhere."""
     with torch.no_grad():
-        for tensor in network.state_dict().values():
+        for name, tensor in network.state_dict().items():
+            if name.endswith(network.measured_buffers):
+                continue  # positive, and of no channel
             # Small enough that residual sums do not drown what a single layer adds.
             tensor.copy_(torch.randn_like(tensor) * (0.2 if tensor.dtype == torch.float64 else 1.0))
     return network.eval()

@@ -5,7 +5,8 @@ A channel group lists every place where the same channels appear, so that one fu
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
@@ -89,7 +90,9 @@ class Network(nn.Module, ABC):
 
     draw_settings: names of the settings that `draw` reads, in the order in which reports show them.
     truncates_widths: the family's published students keep int(size * (1 - ratio)) channels of a group, in floating
-    point, not the ceiling of the exact product.
+    point, not the ceiling of the exact product. least_width: no group is cut below this width, or its own if smaller.
+    measured_buffers: the last part of the names of buffers that hold what passes measured of the activations; they are
+    worth nothing beside other weights.
     """
 
     resolution: int
@@ -102,6 +105,8 @@ class Network(nn.Module, ABC):
     block_names: tuple[str, ...]
     draw_settings: tuple[str, ...] = ()
     truncates_widths: bool = False
+    least_width: int = 1
+    measured_buffers: tuple[str, ...] = ()
 
     @property
     @abstractmethod
@@ -124,6 +129,10 @@ class Network(nn.Module, ABC):
     def macs(self) -> int:
         """Multiply-accumulates of one forward pass of one image, by the rule the docstring names."""
 
+    def filter_macs(self) -> int:
+        """Multiply-accumulates of one image in fixed filters, which `macs` leaves out as the papers do."""
+        return 0
+
     @abstractmethod
     def refinable(self) -> Refinable:
         """The parameters that a refinement after pruning works on; nothing else is touched."""
@@ -135,6 +144,13 @@ class Network(nn.Module, ABC):
     def cost_notes(self, **how: Any) -> tuple[str, ...]:
         """What a reader must know about the MACs and the latency of one forward pass. how: settings of `draw`."""
         return ()
+
+    def measuring(self, average: Callable[[Tensor], Tensor], decay: float) -> AbstractContextManager[None]:
+        """Inside, passes also move what the network keeps of its activations' magnitudes, before they use it.
+
+        average: of a value over all processes. decay: of the running mean, for one pass.
+        """
+        return nullcontext()
 
     def draw(self, latent: Tensor, label: Tensor | None = None, **how: Any) -> Tensor:
         """Images [n, c, h, w] from standard normal latents [n, *latent_shape], nominally in [-1, 1].

@@ -166,8 +166,11 @@ class PerGroup(Allocation):
 
 
 def rounded_counts(network: Network, counts: Mapping[str, int], round_to: int) -> dict[str, int]:
-    """Each group's count, rounded up as `rounded_count` does."""
-    return {group.name: rounded_count(counts[group.name], group, round_to) for group in scored_groups(network, counts)}
+    """Each group's count, at least the network's least width, rounded up as `rounded_count` does."""
+    return {
+        group.name: rounded_count(max(counts[group.name], network.least_width), group, round_to)
+        for group in scored_groups(network, counts)
+    }
 
 
 def ratio_for_macs(
