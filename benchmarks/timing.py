@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from limbeck.allocator import set_allocator
+from limbeck.startup import set_allocator
 
 
 @dataclass

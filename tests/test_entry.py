@@ -1,57 +1,62 @@
-"""Another choice on the command line than an experiment's."""
+"""How a command reads its arguments and says what it cannot read."""
+
+import errno
 
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.hydra_config import HydraConfig
-from hydra.utils import instantiate
 
-from limbeck.configured import CONF
-from limbeck.entry import forget_replaced_choices, forget_unselected_terms, register_resolvers
+from limbeck.entry import exit_on_user_error, home_expanded, unreadable
 
 
-def settled(*overrides: str):
-    register_resolvers()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("train", list(overrides), return_hydra_config=True)
-        HydraConfig.instance().set_config(config)
-        forget_replaced_choices(config)
-        forget_unselected_terms(config)
-    return config
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("data.path=/tmp/c (copy)", """quote the value: 'data.path="/tmp/c (copy)"'"""),
+        ("data.path=/tmp/a=b", """quote the value: 'data.path="/tmp/a=b"'"""),
+        ("loss/generator=[a", "brackets and quotes do not match"),
+        ("kimg", "kimg: must be KEY=VALUE"),
+    ],
+)
+def test_what_hydra_cannot_read_is_said_with_its_cure(override, said):
+    assert said in unreadable(override)
+    assert unreadable(override).startswith(override)
 
 
-def test_settings_of_the_replaced_choice_go_and_shared_ones_stay():
-    found = settled("experiment=ddpm_cifar10_diff_pruning", "pruning=taylor", "pruning.criterion.batch_size=7").pruning
-    assert found.ratio == 0.3
-    assert found.criterion.batch_size == 7
-    assert "threshold" not in found.criterion
-    assert "taylor" not in found.criterion
+def test_the_cure_is_one():
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    for value in ("/tmp/c (copy)", "/tmp/a=b", 'with "quotes"', "a,b"):
+        said = unreadable(f"data.path={value}").split("quote the value: ")[1]
+        import shlex
+
+        (read,) = OverridesParser.create().parse_overrides(shlex.split(said))
+        assert read.value() == value
 
 
-def test_the_experiments_own_choice_keeps_its_settings():
-    found = settled("experiment=teacher_robohash32_ddpm", "teacher=untrained_ddpm", "pruning=none").teacher
-    assert list(found.generator.level_widths) == [32, 64, 96]
-    widths = settled("experiment=teacher_robohash32", "teacher=untrained_stylegan2").teacher.generator.widths
-    assert len(widths) == 8
+@pytest.mark.parametrize(
+    ("argument", "expected"),
+    [
+        ("teacher.path=~/x.pkl", "teacher.path=/home/me/x.pkl"),
+        ("+teacher.path=~/a b.pkl", '+teacher.path="/home/me/a b.pkl"'),
+        ("teacher.path=/x.pkl", "teacher.path=/x.pkl"),
+        ("~callback.progress", "~callback.progress"),
+        ("-m", "-m"),
+    ],
+)
+def test_home(monkeypatch, argument, expected):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert home_expanded(argument) == expected
 
 
-def test_what_the_command_line_names_stays():
-    found = settled("experiment=quickstart", "teacher=untrained_ddpm", "+teacher.generator.num_train_steps=20")
-    assert found.teacher.generator.num_train_steps == 20
-
-
-@pytest.mark.parametrize("choice", ["random", "l1", "taylor", "none"])
-@pytest.mark.parametrize("experiment", ["ddpm_celeba_svs", "stylegan2_ffhq_svs"])
-def test_any_criterion_goes_with_any_experiment(experiment, choice):
-    instantiate(settled(f"experiment={experiment}", f"pruning={choice}").pruning)
-
-
-def test_callbacks_that_are_left_out_leave_no_settings_behind():
-    assert list(settled("experiment=compare_pruning_ddpm").callback) == ["progress"]
-    found = settled("experiment=quickstart_ddpm", "callback=[progress]", "callback.sample_grid.steps=3").callback
-    assert list(found) == ["progress", "sample_grid"]  # named, so it is refused by name
-
-
-def test_other_losses_go_with_a_denoiser():
-    found = settled("experiment=quickstart_ddpm", "loss/generator=[noise_prediction,block_features]").loss
-    assert list(found.generator) == ["noise_prediction", "block_features"]
-    assert not found.get("discriminator")
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), 2, "error: cannot write: No space left on device"),
+        (FileNotFoundError(errno.ENOENT, "No such file", "x.yaml"), 2, "error: x.yaml: No such file"),
+        (KeyboardInterrupt(), 130, "interrupted; the same command goes on"),
+    ],
+)
+def test_one_line_and_an_exit_code(error, code, said, capsys):
+    with pytest.raises(SystemExit) as stop, exit_on_user_error():
+        raise error
+    assert stop.value.code == code
+    assert said in capsys.readouterr().err

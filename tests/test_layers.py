@@ -7,7 +7,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "limbeck"
 LAYERS = [
-    {"errors", "files", "cache", "parallel", "images", "allocator", "terminal", "seeds"},
+    {"errors", "files", "cache", "parallel", "images", "startup", "terminal", "seeds"},
     {"functional"},
     {"architectures", "embeddings"},
     {"masks"},
@@ -16,7 +16,7 @@ LAYERS = [
     {"evaluation", "loggers", "export"},
     {"callbacks"},
     {"distillation"},
-    {"pipeline", "entry", "sweep", "cli"},
+    {"pipeline", "entry", "kinds", "choices", "commands", "sweep", "cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 FILES = sorted(SOURCE.rglob("*.py"))

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from limbeck import startup
 from limbeck.entry import exit_on_user_error
 from limbeck.errors import UserError
 
@@ -22,6 +23,7 @@ class _Parser(argparse.ArgumentParser):
 @exit_on_user_error()
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command; wrong input is one line on standard error and exit code 2."""
+    startup.prepare()
     parser = _Parser(prog="limbeck", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="{convert,inspect,export}")
 

@@ -1,22 +1,32 @@
 """How a command starts and how it fails: one line and exit code 2 for whatever the user can mend."""
 
 import contextlib
+import errno
+import functools
 import hashlib
 import os
+import re
+import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from limbeck.configured import CONF
+from limbeck import startup
 from limbeck.errors import UserError
 
+if TYPE_CHECKING:
+    from limbeck.pipeline import Pipeline
+
 MENDABLE = 2
+INTERRUPTED = 130
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextlib.contextmanager
 def exit_on_user_error() -> Iterator[None]:
     """Turn what the user can mend into `error: …` on standard error and exit code 2."""
-    from hydra.errors import HydraException, InstantiationException
+    from hydra.errors import HydraException, InstantiationException, OverrideParseException
     from omegaconf.errors import OmegaConfBaseException
 
     try:
@@ -30,12 +40,17 @@ def exit_on_user_error() -> Iterator[None]:
         if cause is None:
             raise
         sys.exit(_refused(str(cause)))
+    except OverrideParseException as error:
+        sys.exit(_refused(unreadable(error.override)))
     except (HydraException, OmegaConfBaseException) as error:
         sys.exit(_refused(str(error)))
     except OSError as error:
-        if error.filename is None:
+        if error.filename is None and error.errno not in FULL:
             raise
-        sys.exit(_refused(f"{error.filename}: {error.strerror}"))
+        sys.exit(_refused(f"{error.filename or 'cannot write'}: {error.strerror}"))
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command goes on from what is there", file=sys.stderr)
+        sys.exit(INTERRUPTED)
 
 
 @contextlib.contextmanager
@@ -60,117 +75,48 @@ def job() -> Iterator[None]:
 
 def launch(main: Callable[[], None]) -> None:
     """Run a Hydra entry point; its body guards itself, this guards what Hydra does before and after."""
-    from limbeck import allocator
-
     os.environ["HYDRA_FULL_ERROR"] = "1"  # lets us see Hydra's exceptions instead of its own exit
     register_resolvers()
     with exit_on_user_error():
-        allocator.set_allocator()
+        startup.prepare()
+        sys.argv = [sys.argv[0], *map(home_expanded, sys.argv[1:])]
         main()
 
 
-def refuse_wrong_kinds(config: Any) -> None:
-    """Refuse an override that puts text where the configuration has a number, or anything else for yes or no.
+def pipeline_of(config: Any) -> "Pipeline":
+    """The pipeline that `config` describes, but for what needs Lightning, which it builds when it gets there.
 
-    Raises: UserError naming the key, its value and what is allowed.
+    Lightning takes longer to import than all else together; a teacher that cannot be read need not wait for it.
     """
-    from hydra import compose
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.utils import get_class, instantiate
     from omegaconf import OmegaConf
 
-    hydra = HydraConfig.get()
-    parsed = OverridesParser.create().parse_overrides(list(hydra.overrides.task))
-    choices = [o for o in parsed if (CONF / o.key_or_group).is_dir()]
-    default = compose(hydra.job.config_name, [str(o.input_line) for o in choices])
-    for override in parsed:
-        name = override.key_or_group
-        before, after = OmegaConf.select(default, name), OmegaConf.select(config, name)
-        if override in choices or before is None:
-            continue
-        if isinstance(before, bool):
-            if not isinstance(after, bool):
-                raise UserError(f"{name}={after!r}: must be true or false")
-        elif isinstance(before, int | float) and (isinstance(after, bool) or not isinstance(after, int | float)):
-            raise UserError(f"{name}={after!r}: must be a number")
+    node = config.pipeline
+    make = {name: functools.partial(instantiate, node[name], _convert_="all") for name in node if name != "_target_"}
+    later = {name: make.pop(name) for name in ("distiller", "loggers")}
+    now = {name: build() if OmegaConf.is_config(node[name]) else node[name] for name, build in make.items()}
+    return get_class(node["_target_"])(**now, **later)
 
 
-def forget_unselected_terms(config: Any) -> None:
-    """Drop what an experiment says of loss terms, callbacks and metrics that another choice leaves out.
-
-    Settings named on the command line stay, so that they are refused by name.
-    """
-    from hydra.core.hydra_config import HydraConfig
-    from omegaconf import OmegaConf, open_dict
-
-    named = [override.lstrip("+~") for override in HydraConfig.get().overrides.task]
-    for group in ("loss.generator", "loss.discriminator", "callback", "metric"):
-        chosen: Any = OmegaConf.select(config, group) or {}
-        for name in [name for name, plugin in chosen.items() if "_target_" not in (plugin or {})]:
-            if not any(override.startswith(f"{group}.{name}") for override in named):
-                with open_dict(chosen):
-                    del chosen[name]
+def home_expanded(argument: str) -> str:
+    """KEY=~/file with the home folder in the place of `~`, which Hydra's parser does not know."""
+    found = re.fullmatch(r"(\+{0,2}[\w./@-]+=)(~[^,\"']*)", argument)
+    return found[1] + _quoted(str(Path(found[2]).expanduser())) if found else argument
 
 
-def forget_replaced_choices(config: Any) -> None:
-    """Drop what an experiment says of a plug-in in whose place the command line chooses another one.
-
-    What both have by the same name keeps the experiment's value (a pruning ratio); settings named on the command line
-    stay.
-    """
-    from hydra import compose
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from omegaconf import OmegaConf
-
-    hydra = HydraConfig.get()
-    parsed = OverridesParser.create().parse_overrides(list(hydra.overrides.task))
-    chosen = {o.key_or_group: f"{o.value()}" for o in parsed if (CONF / o.key_or_group / f"{o.value()}.yaml").is_file()}
-    chosen.pop("experiment", None)
-    if not chosen:
-        return
-    experiment = [str(o.input_line) for o in parsed if o.key_or_group == "experiment"]
-    before = compose(hydra.job.config_name, experiment, return_hydra_config=True).hydra.runtime.choices
-    named = [str(o.key_or_group) for o in parsed]
-    for group, name in chosen.items():
-        own = OmegaConf.to_container(OmegaConf.load(CONF / group / f"{name}.yaml"))
-        found = OmegaConf.select(config, group.replace("/", "."))
-        if before.get(group) != name and "defaults" not in own and OmegaConf.is_dict(found):
-            _forget_unknown(found, own, group.replace("/", "."), named)
+def unreadable(override: str) -> str:
+    """What to say of an override that Hydra's parser refuses."""
+    key, equals, value = override.partition("=")
+    if not equals:
+        return f"{override}: must be KEY=VALUE"
+    if value[:1] in "[{\"'" and value:
+        return f"{override}: brackets and quotes do not match"
+    cure = shlex.quote(f"{key}={_quoted(value, always=True)}")
+    return f"{override}: cannot be read as KEY=VALUE; quote the value: {cure}"
 
 
-def _forget_unknown(node: Any, own: Any, where: str, named: Sequence[str]) -> None:
-    """Drop keys of `node` that `own` does not have, or has as null, at any depth, unless an override names them."""
-    from omegaconf import OmegaConf, open_dict
-
-    for key in list(node):
-        place = f"{where}.{key}"
-        if isinstance(own.get(key), dict):
-            _forget_unknown(node[key], own[key], place, named)
-        elif any(name == place or name.startswith(f"{place}.") for name in named):
-            continue
-        elif key not in own:
-            with open_dict(node):
-                del node[key]
-        elif own[key] is None and OmegaConf.is_dict(node[key]):
-            node[key] = None
-
-
-def refuse_nested_launch(config: Any) -> None:
-    """Refuse several processes per job inside a sweep: they would each start the whole sweep again.
-
-    Under submitit on SLURM every process is started by SLURM itself, which is fine.
-    """
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
-
-    hydra = HydraConfig.get()
-    launcher = hydra.runtime.choices["hydra/launcher"]
-    if hydra.mode == RunMode.MULTIRUN and "strategy" in config.trainer and launcher != "submitit_slurm":
-        trainer = hydra.runtime.choices["trainer"]
-        raise UserError(
-            f"trainer={trainer} with -m: allowed: trainer=cpu, trainer=gpu, or hydra/launcher=submitit_slurm"
-        )
+def _quoted(value: str, *, always: bool = False) -> str:
+    return value if not always and re.fullmatch(r"[\w./@%+-]*", value) else '"' + value.replace('"', '\\"') + '"'
 
 
 def settings_of(config: Any) -> dict[str, Any]:

@@ -8,21 +8,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import yaml
 
 from limbeck import parallel
 from limbeck.data.base import ImageSource
-from limbeck.distillation.distiller import Distiller
 from limbeck.errors import UserError
 from limbeck.evaluation.judgement import Judgement
 from limbeck.files import written_aside
-from limbeck.loggers.base import RunLogger, log_rows
 from limbeck.model import Model, Pair, load_native, save
 from limbeck.pruning.pruner import SCORES
 from limbeck.terminal import announce
+
+if TYPE_CHECKING:
+    from limbeck.distillation.distiller import Distiller
+    from limbeck.loggers.base import RunLogger
 
 STAGES = ("teacher", "pruned", "initialized", "student")
 PRUNED, INITIALIZED, STUDENT = (f"{stage}.safetensors" for stage in STAGES[1:])
@@ -31,15 +33,18 @@ FINISHED = "report.json"
 
 @dataclass(frozen=True)
 class Pipeline:
-    """One object per stage, in the order in which the pair passes them."""
+    """One object per stage, in the order in which the pair passes them.
+
+    distiller, loggers: make the stage and the loggers, because Lightning comes with them: see `entry.pipeline_of`.
+    """
 
     data: ImageSource
     teacher: Callable[[], Model]
     pruning: Callable[[Pair, Path], Pair]
     initializer: Callable[[Pair], Pair]
-    distiller: Distiller
+    distiller: Callable[[], "Distiller"]
     judgement: Judgement
-    loggers: Mapping[str, Callable[[Path], RunLogger]]
+    loggers: Callable[[], Mapping[str, Callable[[Path], "RunLogger"]]]
     title: str
     resume: str = "auto"
     seed: int = 0
@@ -52,11 +57,12 @@ class Pipeline:
         torch.manual_seed(self.seed)
         teacher = self._imported()
         self.judgement.check(teacher.generator, STAGES)
-        self.distiller.check(teacher)
+        distiller = self.distiller()
+        distiller.check(teacher)
         pruned, initialized = self._prepared(teacher, folder)
-        announce("distil", f"{self.distiller.kimg:g} kimg in batches of {self.distiller.batch_size}")
-        loggers = [make(folder) for make in self.loggers.values()]
-        pair = self.distiller(Pair(teacher, initialized), data=self.data, folder=folder, loggers=loggers)
+        announce("distil", f"{distiller.kimg:g} kimg in batches of {distiller.batch_size}")
+        loggers = [make(folder) for make in self.loggers().values()]
+        pair = distiller(Pair(teacher, initialized), data=self.data, folder=folder, loggers=loggers)
         if parallel.rank() == 0:
             save(pair.student, folder / STUDENT)
         announce("evaluate", f"{self.judgement.protocol.num_images} images a model")
@@ -65,7 +71,9 @@ class Pipeline:
             stages, data=self.data, config=config, folder=folder, title=self.title, tell=partial(announce, "")
         )
         if parallel.rank() == 0:
-            log_rows(loggers, report.rows, kimg=self.distiller.kimg)
+            from limbeck.loggers.base import log_rows
+
+            log_rows(loggers, report.rows, kimg=distiller.kimg)
             report.write(folder)
             self.judgement.forget(folder)
         announce("done", f"{folder / 'report.html'}")

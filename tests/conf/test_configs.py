@@ -8,7 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from limbeck.entry import register_resolvers
+from limbeck.entry import pipeline_of, register_resolvers
 
 CONF = Path(__file__).parents[2] / "conf"
 LISTS = {"loss/generator", "loss/discriminator", "callback", "logger", "metric"}
@@ -41,9 +41,10 @@ def test_every_choice_can_be_built(group, name):
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_can_be_built(experiment):
-    pipeline = instantiate(composed(f"experiment={experiment}").pipeline, _convert_="all")
+    pipeline = pipeline_of(composed(f"experiment={experiment}"))
     assert pipeline.title == experiment
-    assert pipeline.distiller.loss["generator"]
+    assert pipeline.distiller().loss["generator"]
+    assert list(pipeline.loggers()) == ["csv"]
 
 
 @pytest.mark.parametrize("experiment", [e for e in EXPERIMENTS if e != "bare"])

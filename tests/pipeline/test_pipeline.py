@@ -8,7 +8,7 @@ from limbeck.pipeline import Pipeline
 
 def pipeline():
     parts = ("data", "teacher", "pruning", "initializer", "distiller", "judgement")
-    return Pipeline(**dict.fromkeys(parts), loggers={}, title="")
+    return Pipeline(**dict.fromkeys(parts), loggers=dict, title="")
 
 
 @pytest.mark.parametrize("left", ["scores.safetensors", "pruned.safetensors"])

@@ -10,8 +10,9 @@ from PIL import Image
 
 from limbeck.errors import UserError
 from limbeck.evaluation.report import Report, Row
+from limbeck.sweep.after_sweep import SweepSummary
 from limbeck.sweep.runs import cells, read_runs, varied_keys
-from limbeck.sweep.summary import SweepSummary, main, summary_table, write_summary
+from limbeck.sweep.summary import main, summary_table, write_summary
 
 
 def make_run(folder, initializer, ratio, kid=None, seed=0, **more):

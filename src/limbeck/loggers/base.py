@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from pytorch_lightning.loggers.logger import Logger
 
+from limbeck.embeddings.torchvision_shim import imported
 from limbeck.evaluation.report import Row
+
+imported("pytorch_lightning")  # it imports torchvision
+from pytorch_lightning.loggers.logger import Logger  # noqa: E402
 
 
 class RunLogger(Logger, ABC):

@@ -4,10 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import ListedColormap
-from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
 from torch import Tensor
 
 from limbeck.files import written_aside
@@ -18,6 +14,11 @@ COLUMNS = 4
 
 def save_picture(path: Path, scores: Mapping[str, Tensor], keep: Mapping[str, Tensor]) -> None:
     """Write a PNG with one panel per group: scores from best to worst, and below them each channel's fate in order."""
+    # Imported where used: a second that nobody waits for who only looks at a configuration.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.colors import ListedColormap
+    from matplotlib.figure import Figure
+
     rows = -(-len(scores) // COLUMNS)
     figure = Figure(figsize=(12, 1.9 * rows + 0.4), layout="constrained")
     grid = figure.add_gridspec(2 * rows, COLUMNS, height_ratios=[6, 1] * rows)
@@ -42,6 +43,8 @@ def save_picture(path: Path, scores: Mapping[str, Tensor], keep: Mapping[str, Te
 
 
 def _distribution(axes, name: str, score: Tensor, kept: Tensor) -> None:
+    from matplotlib.ticker import NullFormatter
+
     order = score.argsort(descending=True, stable=True)
     ranked, colors = score[order], [KEPT if stays else REMOVED for stays in kept[order].tolist()]
     axes.bar(range(len(ranked)), ranked.numpy(), width=1.0, color=colors)

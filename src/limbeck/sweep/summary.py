@@ -1,4 +1,4 @@
-"""The table of a sweep, written with its values and picture; by itself after `python train.py -m …`."""
+"""The table of a sweep, written with its values and picture."""
 
 import argparse
 import csv
@@ -8,9 +8,6 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
-
 from limbeck.entry import exit_on_user_error
 from limbeck.errors import UserError
 from limbeck.evaluation.figures import ARROW, main_metric, metric_names, ratio, short, times
@@ -18,15 +15,6 @@ from limbeck.evaluation.report import Row
 from limbeck.files import written_aside
 from limbeck.sweep.picture import save_curves, save_picture
 from limbeck.sweep.runs import Run, cells, read_runs, setting, title, varied_keys
-
-
-class SweepSummary(Callback):
-    """Hydra callback that writes the summary when a multirun ends."""
-
-    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        folder = Path(config.hydra.sweep.dir)
-        if folder.is_dir() and (runs := read_runs(folder)):
-            print(write_summary(runs, folder))
 
 
 def write_summary(runs: Sequence[Run], folder: Path) -> str:

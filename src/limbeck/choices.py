@@ -1,0 +1,138 @@
+"""What the command line chose, set right before anything is built: the same checks for every command.
+
+`checked` is all of them in order; whatever is wrong costs a second, because nothing here needs torch.
+"""
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from limbeck.configured import CONF
+from limbeck.errors import UserError
+from limbeck.kinds import refuse_wrong_kinds
+
+
+def checked(config: Any) -> None:
+    """Refuse what cannot be meant and drop what another choice replaced; changes `config`.
+
+    Raises: UserError naming the key, its value and what is allowed.
+    """
+    refuse_nested_launch(config)
+    expand_home(config)
+    refuse_wrong_kinds(config, by_choice(), task_overrides())
+    forget_replaced_choices(config)
+    forget_unselected_terms(config)
+
+
+def task_overrides() -> list[str]:
+    """The command line's own overrides, as typed."""
+    from hydra.core.hydra_config import HydraConfig
+
+    return list(HydraConfig.get().overrides.task)
+
+
+def by_choice() -> Any:
+    """The configuration that the same choices give without any value on the command line."""
+    from hydra.core.hydra_config import HydraConfig
+
+    choices = [str(o.input_line) for o in _parsed(tuple(task_overrides())) if (CONF / o.key_or_group).is_dir()]
+    return _composed(HydraConfig.get().job.config_name, tuple(choices))
+
+
+def expand_home(config: Any) -> None:
+    """`~` at the start of a path that the command line names is the user's home folder, as in a shell."""
+    from omegaconf import OmegaConf
+
+    for override in _parsed(tuple(task_overrides())):
+        value = OmegaConf.select(config, override.key_or_group)
+        if isinstance(value, str) and value.startswith("~"):
+            OmegaConf.update(config, override.key_or_group, str(Path(value).expanduser()))
+
+
+def forget_unselected_terms(config: Any) -> None:
+    """Drop what an experiment says of loss terms, callbacks and metrics that another choice leaves out.
+
+    Settings named on the command line stay, so that they are refused by name.
+    """
+    from omegaconf import OmegaConf, open_dict
+
+    named = [override.lstrip("+~") for override in task_overrides()]
+    for group in ("loss.generator", "loss.discriminator", "callback", "metric"):
+        chosen: Any = OmegaConf.select(config, group) or {}
+        for name in [name for name, plugin in chosen.items() if "_target_" not in (plugin or {})]:
+            if not any(override.startswith(f"{group}.{name}") for override in named):
+                with open_dict(chosen):
+                    del chosen[name]
+
+
+def forget_replaced_choices(config: Any) -> None:
+    """Drop what an experiment says of a plug-in in whose place the command line chooses another one.
+
+    What both have by the same name keeps the experiment's value (a pruning ratio); settings named on the command line
+    stay.
+    """
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
+
+    parsed = _parsed(tuple(task_overrides()))
+    chosen = {o.key_or_group: f"{o.value()}" for o in parsed if (CONF / o.key_or_group / f"{o.value()}.yaml").is_file()}
+    chosen.pop("experiment", None)
+    if not chosen:
+        return
+    experiment = tuple(str(o.input_line) for o in parsed if o.key_or_group == "experiment")
+    before = _composed(HydraConfig.get().job.config_name, experiment).hydra.runtime.choices
+    named = [str(o.key_or_group) for o in parsed]
+    for group, name in chosen.items():
+        own = OmegaConf.to_container(OmegaConf.load(CONF / group / f"{name}.yaml"))
+        found = OmegaConf.select(config, group.replace("/", "."))
+        if before.get(group) != name and "defaults" not in own and OmegaConf.is_dict(found):
+            _forget_unknown(found, own, group.replace("/", "."), named)
+
+
+def _forget_unknown(node: Any, own: Any, where: str, named: Sequence[str]) -> None:
+    """Drop keys of `node` that `own` does not have, or has as null, at any depth, unless an override names them."""
+    from omegaconf import OmegaConf, open_dict
+
+    for key in list(node):
+        place = f"{where}.{key}"
+        if isinstance(own.get(key), dict):
+            _forget_unknown(node[key], own[key], place, named)
+        elif any(name == place or name.startswith(f"{place}.") for name in named):
+            continue
+        elif key not in own:
+            with open_dict(node):
+                del node[key]
+        elif own[key] is None and OmegaConf.is_dict(node[key]):
+            node[key] = None
+
+
+def refuse_nested_launch(config: Any) -> None:
+    """Refuse several processes per job inside a sweep: they would each start the whole sweep again.
+
+    Under submitit on SLURM every process is started by SLURM itself, which is fine.
+    """
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    hydra = HydraConfig.get()
+    launcher = hydra.runtime.choices["hydra/launcher"]
+    if hydra.mode == RunMode.MULTIRUN and "strategy" in (config.get("trainer") or {}) and launcher != "submitit_slurm":
+        trainer = hydra.runtime.choices["trainer"]
+        raise UserError(
+            f"trainer={trainer} with -m: allowed: trainer=cpu, trainer=gpu, or hydra/launcher=submitit_slurm"
+        )
+
+
+@functools.cache
+def _parsed(overrides: tuple[str, ...]) -> list[Any]:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    return OverridesParser.create().parse_overrides(list(overrides))
+
+
+@functools.cache
+def _composed(name: str, overrides: tuple[str, ...]) -> Any:
+    from hydra import compose
+
+    return compose(name, list(overrides), return_hydra_config=True)
