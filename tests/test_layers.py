@@ -10,7 +10,7 @@ LAYERS = [
     {"errors", "files", "cache", "parallel", "images", "startup", "terminal", "seeds"},
     {"functional"},
     {"architectures", "embeddings"},
-    {"masks"},
+    {"masks", "masking"},
     {"model", "frozen", "configured"},
     {"importers", "pruning", "initializers", "losses", "metrics", "data", "profiling"},
     {"evaluation", "loggers", "export"},

@@ -176,3 +176,13 @@ def test_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
         save(small_model(), path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_masks_of_a_file_belong_to_parameters(tmp_path):
+    path = save(small_model(), tmp_path / "a.safetensors")
+    rewritten(path, header={"masks": ["synthesis.b4.conv1.noise_const"]})
+    with pytest.raises(limbeck.CheckpointError, match=r"masks name 'synthesis\.b4\.conv1\.noise_const'"):
+        load_native(path)
+    rewritten(path, header={"masks": ["synthesis.b4.conv1.weight"]})
+    with pytest.raises(limbeck.CheckpointError, match=r"'synthesis\.b4\.conv1\.weight:mask' is missing"):
+        load_native(path)

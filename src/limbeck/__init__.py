@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from limbeck.model import Model, Pair, save
     from limbeck.profiling import profile
     from limbeck.pruning.pruner import prune
+    from limbeck.pruning.sparsifier import sparsify
 
 __all__ = [
     "CheckpointError",
@@ -28,6 +29,7 @@ __all__ = [
     "prune",
     "sample",
     "save",
+    "sparsify",
 ]
 
 _HOMES = {
@@ -40,6 +42,7 @@ _HOMES = {
     "prune": "limbeck.pruning.pruner",
     "sample": "limbeck.evaluation.sampling",
     "save": "limbeck.model",
+    "sparsify": "limbeck.pruning.sparsifier",
 }
 
 

@@ -8,7 +8,7 @@ import importlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import torch
 from limbeck.architectures.base import Network
 from limbeck.errors import CheckpointError
 from limbeck.files import written_aside
+from limbeck.masking import Masks, check_masks, packed, unpacked
 
 FORMAT = "limbeck-1"
 ARCHITECTURES = "limbeck.architectures."
@@ -30,12 +31,14 @@ class Model:
 
     history: one mapping per stage passed, oldest first, e.g. {"stage": "prune", "ratio": 0.7}.
     terms: licence note of the weights; a student inherits its teacher's.
+    masks: of the generator's parameters, by name; false where a weight is switched off and stays zero.
     """
 
     generator: Network
     discriminator: Network | None = None
     history: tuple[Mapping[str, Any], ...] = ()
     terms: str = ""
+    masks: Masks = field(default_factory=dict)
 
     def after(self, stage: str, **facts: Any) -> "Model":
         """The same networks with one more entry in the history."""
@@ -53,7 +56,8 @@ class Pair:
 def save(model: Model, path: str | Path, dtype: torch.dtype | None = None) -> Path:
     """Write a model as safetensors, aside and renamed; `dtype` stores floating-point weights narrower."""
     networks = {"generator": model.generator, "discriminator": model.discriminator}
-    header = {
+    check_masks(model.generator, model.masks)
+    header: dict[str, Any] = {
         "format": FORMAT,
         "networks": {
             role: {"class": f"{type(net).__module__}.{type(net).__name__}", "arguments": net.arguments}
@@ -63,17 +67,27 @@ def save(model: Model, path: str | Path, dtype: torch.dtype | None = None) -> Pa
         "history": list(model.history),
         "terms": model.terms,
     }
+    if model.masks:
+        header["masks"] = sorted(model.masks)
     tensors = {
-        f"{role}.{name}": _stored(value, dtype)
+        f"{role}.{name}": value
         for role, net in networks.items()
         if net is not None
-        for name, value in net.state_dict().items()
+        for name, value in stored(net, model.masks if role == "generator" else {}, dtype).items()
     }
     # One entry only: safetensors writes several in random order, and equal models shall be equal files.
     metadata = {"limbeck": json.dumps(header, sort_keys=True)}
     with written_aside(path) as aside:
         safetensors.torch.save_file(tensors, aside, metadata=metadata)
     return Path(path)
+
+
+def stored(network: Network, masks: Masks, dtype: torch.dtype | None = None) -> dict[str, torch.Tensor]:
+    """What a file holds of a network: its state, masked tensors in packed form. dtype: see `save`."""
+    held: dict[str, torch.Tensor] = {}
+    for name, value in network.state_dict().items():
+        held |= dict(packed(name, value, masks[name])) if name in masks else {name: value}
+    return {name: _stored(value, dtype) for name, value in held.items()}
 
 
 def load_native(path: str | Path) -> Model:
@@ -89,12 +103,17 @@ def load_native(path: str | Path) -> Model:
             if header.get("format") != FORMAT:
                 raise CheckpointError(f"{path}: not a {FORMAT} file (format: {header.get('format', 'none stated')})")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-        networks = {role: _rebuilt(path, role, entry, tensors) for role, entry in header["networks"].items()}
+        masks: dict[str, Any] = dict.fromkeys(header.get("masks", ()))
+        networks = {
+            role: _rebuilt(path, role, entry, tensors, masks if role == "generator" else {})
+            for role, entry in header["networks"].items()
+        }
         return Model(
             generator=networks["generator"],
             discriminator=networks.get("discriminator"),
             history=tuple(header["history"]),
             terms=header["terms"],
+            masks=masks,
         )
     except (safetensors.SafetensorError, OSError, json.JSONDecodeError) as error:
         raise CheckpointError(f"{path}: unreadable safetensors file ({_one_line(error)})") from error
@@ -102,7 +121,9 @@ def load_native(path: str | Path) -> Model:
         raise CheckpointError(f"{path}: damaged header ({type(error).__name__}: {_one_line(error)})") from error
 
 
-def _rebuilt(path: str | Path, role: str, entry: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Network:
+def _rebuilt(
+    path: str | Path, role: str, entry: dict[str, Any], tensors: dict[str, torch.Tensor], masks: dict[str, Any]
+) -> Network:
     module, _, name = entry["class"].rpartition(".")
     if not module.startswith(ARCHITECTURES):
         raise CheckpointError(f"{path}: refused class {entry['class']!r}; only {ARCHITECTURES}* is built from a file")
@@ -114,17 +135,22 @@ def _rebuilt(path: str | Path, role: str, entry: dict[str, Any], tensors: dict[s
         raise CheckpointError(f"{path}: refused class {entry['class']!r}; it is not a network")
     prefix = f"{role}."
     state = {key.removeprefix(prefix): tensors.pop(key) for key in list(tensors) if key.startswith(prefix)}
-    return filled(network_class, entry["arguments"], state, where=f"{path}: {role}")
+    return filled(network_class, entry["arguments"], state, masks, where=f"{path}: {role}")
 
 
 def filled(
-    network_class: type[Network], arguments: Mapping[str, Any], state: dict[str, torch.Tensor], *, where: str
+    network_class: type[Network],
+    arguments: Mapping[str, Any],
+    state: dict[str, torch.Tensor],
+    masks: dict[str, Any] | None = None,
+    *,
+    where: str,
 ) -> Network:
     """A network in eval mode that holds the given tensors; `state` is emptied on the way, to keep memory low.
 
     Shapes are compared before any memory is taken, so a file cannot ask for more than it contains.
 
-    where: opens every error message.
+    masks: names of the tensors that are packed in `state`; gets their masks. where: opens every error message.
     Raises: CheckpointError naming the first tensor that is missing, left over, misshaped, or not a finite number.
     """
     try:
@@ -133,6 +159,10 @@ def filled(
     except (TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{where}: cannot build {network_class.__name__} ({_one_line(error)})") from error
     expected = network.state_dict()
+    for name in masks or ():
+        if name not in dict(network.named_parameters()):
+            raise CheckpointError(f"{where}: masks name {name!r}, which a {network_class.__name__} does not have")
+        state[name], masks[name] = unpacked(name, state, expected[name].shape, where=where)  # type: ignore[index]
     for name in (*expected, *state):
         if name not in state or name not in expected:
             problem = "is missing" if name in expected else f"does not belong to a {network_class.__name__}"

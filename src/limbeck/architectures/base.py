@@ -44,6 +44,8 @@ class ChannelGroup:
 
     norm_groups: number of normalization groups (or attention heads) the channels are divided into; each must keep
         equally many.
+    fed_elsewhere: something besides the "output" and "other" entries adds to the channels (injected noise), so that a
+        channel falls silent only where nobody reads it.
     exchangeable: length of the runs of channels inside which they may be exchanged without changing the output; None
         is size / norm_groups. Shorter where the groups of several normalizations cut across each other, longer where
         the channels are normalized together with others only.
@@ -54,6 +56,7 @@ class ChannelGroup:
     axes: tuple[Axis, ...]
     norm_groups: int = 1
     exchangeable: int | None = None
+    fed_elsewhere: bool = False
 
     @property
     def run_length(self) -> int:
@@ -79,6 +82,24 @@ class Refinable:
     biases: tuple[str, ...] = ()
     norm_weights: tuple[str, ...] = ()
     norm_biases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Maskable:
+    """A layer whose single weights may be switched off.
+
+    weight, bias: names in the state dict. output_dim, input_dim: axes of the weight along which its output and input
+        channels lie (transposed convolutions have them the other way round); the others are the kernel's.
+    """
+
+    weight: str
+    bias: str | None = None
+    output_dim: int = 0
+    input_dim: int = 1
+
+    def oriented(self, tensor: Tensor) -> Tensor:
+        """A view [output, input, *kernel] of the weight, or of anything of its shape."""
+        return tensor.movedim((self.output_dim, self.input_dim), (0, 1))
 
 
 class Network(nn.Module, ABC):
@@ -136,6 +157,10 @@ class Network(nn.Module, ABC):
     @abstractmethod
     def refinable(self) -> Refinable:
         """The parameters that a refinement after pruning works on; nothing else is touched."""
+
+    def maskable(self) -> tuple[Maskable, ...]:
+        """Layers whose single weights may be switched off, in the order of the data; by default none."""
+        return ()
 
     @abstractmethod
     def example_inputs(self, num_images: int = 1) -> dict[str, Tensor]:

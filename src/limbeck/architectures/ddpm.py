@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limbeck.architectures.base import Axis, ChannelGroup, Network, Refinable
+from limbeck.architectures.base import Axis, ChannelGroup, Maskable, Network, Refinable
 from limbeck.errors import UserError
 from limbeck.functional.diffusion import alpha_bar_schedule, check_schedule, ddim, time_grid
 
@@ -567,6 +567,16 @@ class UNet(Network):
             norm_weights=tuple(f"{name}.weight" for name in norms),
             norm_biases=tuple(f"{name}.bias" for name in norms),
         )
+
+    def maskable(self) -> tuple[Maskable, ...]:
+        """Convolutions and the projections of attention; not what reads the time step."""
+        layers = []
+        for name, module in self.named_modules():
+            if isinstance(module, Convolution):
+                layers.append(name)
+            elif isinstance(module, Attention):
+                layers += [f"{name}.{part}" for part in ("to_q", "to_k", "to_v", "to_out.0")]
+        return tuple(Maskable(f"{name}.weight", f"{name}.bias") for name in layers)
 
     def example_inputs(self, num_images: int = 1) -> dict[str, Tensor]:
         parameter = next(self.parameters())

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limbeck.architectures.base import Axis, ChannelGroup, Network, Refinable
+from limbeck.architectures.base import Axis, ChannelGroup, Maskable, Network, Refinable
 from limbeck.errors import UserError
 from limbeck.functional.resampling import blur, upsample, upsampling_convolution
 
@@ -392,7 +392,8 @@ class Generator(Network):
                 axes = axes + _reading_axes(layers[index][0], fan_in=False)
             if name.endswith("conv1"):
                 axes = axes + _reading_axes(f"synthesis.{name.removesuffix('conv1')}torgb", fan_in=True)
-            groups.append(ChannelGroup(name, self._arguments["widths"][index], tuple(axes)))
+            noisy = index > 0  # noise is injected after every styled convolution, whatever its weights are
+            groups.append(ChannelGroup(name, self._arguments["widths"][index], tuple(axes), fed_elsewhere=noisy))
         return tuple(groups)
 
     def resized(self, sizes: Mapping[str, int]) -> Self:
@@ -420,6 +421,11 @@ class Generator(Network):
         layers = [name for name, m in self.named_modules() if isinstance(m, (StyledConvolution, ToRGB))]
         names = [name for layer in layers for name in (layer, f"{layer}.affine")]
         return Refinable(tuple(f"{name}.weight" for name in names), tuple(f"{name}.bias" for name in names))
+
+    def maskable(self) -> tuple[Maskable, ...]:
+        """Convolutions and ToRGB; not their style affines, the constant or the mapping network."""
+        layers = [name for name, m in self.named_modules() if isinstance(m, (StyledConvolution, ToRGB))]
+        return tuple(Maskable(f"{name}.weight", f"{name}.bias") for name in layers)
 
     def example_inputs(self, num_images: int = 1) -> dict[str, Tensor]:
         device = next(self.parameters()).device

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import torch
 
+from limbeck.masking import switch_off
 from limbeck.model import Pair
 
 
@@ -30,6 +31,7 @@ class Random:
         drawn = {name for name, _ in fresh.named_parameters() if not name.startswith(self.keep)}
         stays = {name: value for name, value in old.state_dict().items() if name not in drawn}
         fresh.load_state_dict(stays, strict=False)
+        switch_off(fresh, pair.student.masks)
         generator = fresh.to(next(old.parameters())).train(old.training)
         student = replace(pair.student, generator=generator)
         facts = {"initializer": "random", "keep": list(self.keep), "seed": self.seed}

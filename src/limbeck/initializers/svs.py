@@ -16,6 +16,7 @@ from torch import Tensor
 
 from limbeck.architectures.base import Network
 from limbeck.errors import UserError
+from limbeck.masking import switch_off
 from limbeck.model import Model, Pair
 
 # Below this ratio of smallest to largest eigenvalue the Gram matrix has lost the small singular values (condition
@@ -98,9 +99,13 @@ def refined(network: Network) -> Network:
 def svs(student: Model) -> Model:
     """A new model whose generator is refined by singular value scaling; the discriminator is the same object.
 
+    Weights that masks switch off are zero again afterwards.
+
     Apply exactly once, before any EMA copy is made: twice gives fourth roots.
     """
-    return replace(student, generator=refined(student.generator)).after("initialize", initializer="svs")
+    generator = refined(student.generator)
+    switch_off(generator, student.masks)
+    return replace(student, generator=generator).after("initialize", initializer="svs")
 
 
 class SingularValueScaling:

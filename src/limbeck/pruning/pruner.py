@@ -23,6 +23,7 @@ from limbeck.pruning.allocation import (
 from limbeck.pruning.criteria.base import Criterion, Scores
 from limbeck.pruning.picture import save_picture
 from limbeck.pruning.scoring import worked
+from limbeck.pruning.settling import slimmed_masks
 from limbeck.pruning.slimming import slim
 
 SCORES, PICTURE = "scores.safetensors", "scores.png"
@@ -86,6 +87,7 @@ class Pruner:
             pair.student,
             generator=slim(network, keep, correct_gain=self.correct_gain),
             discriminator=copy.deepcopy(pair.student.discriminator),
+            masks=slimmed_masks(network, pair.student.masks, keep) if pair.student.masks else {},
         )
         facts: dict[str, Any] = {"ratio": ratio, "round_to": self.round_to, "correct_gain": self.correct_gain}
         if len(chosen) < len(every):
@@ -111,7 +113,7 @@ class Pruner:
                     network.to(device)
 
 
-def named(criterion: Criterion | Callable[[Model], Scores]) -> str:
+def named(criterion: object) -> str:
     """The public name of a criterion: its file's ("l1", "dcp"), or a plain function's own."""
     return getattr(criterion, "__name__", None) or type(criterion).__module__.rpartition(".")[2]
 

@@ -1,4 +1,4 @@
-"""What every criterion promises: one score per channel of every group of the generator; higher is kept."""
+"""What criteria promise: a score for each channel of every group, or for each maskable weight; higher is kept."""
 
 from abc import ABC, abstractmethod
 
@@ -41,3 +41,11 @@ class Criterion(ABC):
     def trained(self, model: Model, state: State) -> Network:
         """The network whose channels are cut: the model's own, unless the steps trained another."""
         return model.generator
+
+
+class WeightCriterion(ABC):
+    """A way to score single weights. Constructors only store."""
+
+    @abstractmethod
+    def __call__(self, network: Network) -> dict[str, Tensor]:
+        """Scores, none below zero, of each maskable layer's weight and in its shape, by the weight's name."""
