@@ -74,6 +74,7 @@ class Refinable:
     """Which entries of the state dict a refinement of trained weights (singular value scaling) works on.
 
     weights: convolution and linear weights, read as matrices of dimension 0 by the rest.
+    transposed: those of them whose output channels are dimension 1, which takes dimension 0's place.
     biases: their biases.
     norm_weights, norm_biases: affine parameters of normalization layers.
     """
@@ -82,6 +83,7 @@ class Refinable:
     biases: tuple[str, ...] = ()
     norm_weights: tuple[str, ...] = ()
     norm_biases: tuple[str, ...] = ()
+    transposed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -84,9 +84,10 @@ def refined(network: Network) -> Network:
         for name in (*names.weights, *names.biases):
             if not parameters[name].isfinite().all():
                 raise UserError(f"parameter {name!r}: holds NaN or infinity, cannot be refined")
-        scaled = scaled_weights([parameters[name] for name in names.weights])
-        for name, weight in zip(names.weights, scaled, strict=True):
-            parameters[name].copy_(weight)
+        turned = set(names.transposed)
+        filters = [parameters[name].transpose(0, 1) if name in turned else parameters[name] for name in names.weights]
+        for stored, weight in zip(filters, scaled_weights(filters), strict=True):
+            stored.copy_(weight)
         for name in names.biases:
             parameters[name].copy_(scaled_bias(parameters[name]))
         for name in names.norm_weights:
