@@ -26,6 +26,7 @@ def evaluate(config: Any) -> None:
         from limbeck.evaluation.markdown_report import markdown_table
         from limbeck.evaluation.protocol import protocol_lines
         from limbeck.evaluation.saved_model import compared, process_group, settings_of_run
+        from limbeck.evaluation.write_report import write_report
         from limbeck.terminal import announce
 
         folder, settings = _folder(), settings_of_run(settings_of(config), task_overrides())
@@ -35,7 +36,7 @@ def evaluate(config: Any) -> None:
             judgement = Judgement(built["protocol"], num_pictures=settings["num_pictures"])
             report = judgement(models, data=built["data"], config=settings, folder=folder, title="Evaluation")
             if parallel.rank() == 0:
-                report.write(folder)
+                write_report(report, folder)
                 judgement.forget(folder)
                 print("", markdown_table(report), *protocol_lines(report.protocol), sep="\n")
         announce("done", f"{folder / 'report.html'}")

@@ -17,6 +17,7 @@ from limbeck import parallel
 from limbeck.data.base import ImageSource
 from limbeck.errors import UserError
 from limbeck.evaluation.judgement import Judgement
+from limbeck.evaluation.write_report import write_report
 from limbeck.files import written_aside
 from limbeck.model import Model, Pair, load_native, save
 from limbeck.pruning.pruner import SCORES
@@ -74,7 +75,7 @@ class Pipeline:
             from limbeck.loggers.base import log_rows
 
             log_rows(loggers, report.rows, kimg=distiller.kimg)
-            report.write(folder)
+            write_report(report, folder)
             self.judgement.forget(folder)
         announce("done", f"{folder / 'report.html'}")
 

@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from limbeck.evaluation.figures import main_metric, measured, metric_names, ratio, short, times
-from limbeck.evaluation.report import Row
+from limbeck.evaluation.figures import judges, main_metric, measured, metric_names, notes, ratio, short, times
+from limbeck.evaluation.report import Report, Row
 
 
 @pytest.mark.parametrize(
@@ -46,3 +46,19 @@ def test_standard_errors_stand_beside_their_metric():
     row = Row("student", 1, 1, 1.0, 1.0, {"kid": 0.01234, "kid_se": 0.00066, "lonely_se": 2.0})
     assert metric_names([row]) == ["kid", "lonely_se"]
     assert [measured(row, name) for name in ("kid", "lonely_se", "recall")] == ["0.0123 \u00b1 0.0007", "2", "\u2013"]
+
+
+def test_metrics_that_share_a_network_with_a_loss_are_named():
+    metrics = {name: {"weights_sha256": digest} for name, digest in (("kid_lite0", "a1"), ("kid_denoiser", "b2"))}
+    protocol = {"metrics": {**metrics, "ssim": {"estimator": "no network"}}}
+
+    def report(**losses):
+        history = ({"stage": "distil", "loss_dime": {"weights_sha256": "b2"}}, {"stage": "distil", **losses})
+        return Report([Row("student", 1, 1, 1.0, 1.0, {}, history=history)], protocol, {}, {}, notes=["own"])
+
+    shared = report(loss_dime={"embeddings": {"lite0": {"weights_sha256": "a1"}}})
+    assert judges(shared) == (["kid_lite0"], ["kid_denoiser"])
+    assert notes(shared)[0] == "own"
+    assert "independent: kid_denoiser" in notes(shared)[1]
+    assert notes(report(loss_pixel_l1={"mask": "everything"})) == ["own"]
+    assert judges(Report([], {}, {}, {})) == ([], [])

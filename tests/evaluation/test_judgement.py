@@ -4,7 +4,9 @@ import pytest
 from PIL import Image
 
 from limbeck.errors import UserError
-from limbeck.evaluation.judgement import DRAWN, NUM_STAGES, STAGES, Judgement
+from limbeck.evaluation.judgement import DRAWN, NUM_STAGES, Judgement
+from limbeck.evaluation.report import STAGES_PICTURE
+from limbeck.evaluation.write_report import write_report
 from limbeck.images import MIN_TILE
 from limbeck.metrics.base import Metric
 from limbeck.metrics.ssim import Ssim
@@ -27,7 +29,7 @@ def judged(models, source, folder, **settings):
     stages = dict(zip(("teacher", "student"), models, strict=True))
     told = []
     report = judgement(stages, data=source, config={}, folder=folder, title="t", tell=told.append)
-    report.write(folder)
+    write_report(report, folder)
     return judgement, report, told
 
 
@@ -40,12 +42,12 @@ def test_denoisers(source, tmp_path):
     assert len(told) == 1  # of the teacher nothing is measured
     assert report.protocol["steps"] == 3
     assert "noise" not in report.protocol
-    with Image.open(tmp_path / STAGES) as picture:
+    with Image.open(tmp_path / STAGES_PICTURE) as picture:
         assert picture.size == (NUM_STAGES * MIN_TILE, 2 * MIN_TILE)
     page = (tmp_path / "report.html").read_text()
     assert "From noise to image" in page
     assert "an image takes 3 of them" in page
-    assert f"({STAGES})" in (tmp_path / "report.md").read_text()
+    assert f"({STAGES_PICTURE})" in (tmp_path / "report.md").read_text()
     assert len(list((tmp_path / DRAWN).rglob("*.safetensors"))) == 4
     judgement.forget(tmp_path)
     assert not (tmp_path / DRAWN).exists()
@@ -58,7 +60,7 @@ def test_only_the_stages_asked_for_are_measured(source, tmp_path):
     models = {"teacher": tiny_model(0), "student": tiny_model(1)}
     report = judgement(models, data=source, config={}, folder=tmp_path, title="t", tell=lambda line: None)
     assert [row.metrics for row in report.rows] == [{}, {"number": 1.0}]
-    report.write(tmp_path)
+    write_report(report, tmp_path)
     assert all(row.macs and row.grid.is_file() for row in report.rows)
     with pytest.raises(UserError, match="no stage 'teacher'; allowed: pruned, student"):
         Judgement(protocol({}), measured=["teacher"]).check(generator, ["pruned", "student"])
@@ -66,7 +68,7 @@ def test_only_the_stages_asked_for_are_measured(source, tmp_path):
 
 def test_generators_of_one_pass_have_no_stages(source, tmp_path):
     _, report, _ = judged((tiny_model(0), tiny_model(1)), source, tmp_path, steps=3)
-    assert not (tmp_path / STAGES).exists()
+    assert not (tmp_path / STAGES_PICTURE).exists()
     assert not (tmp_path / DRAWN).exists()
     assert report.notes == ()
     assert report.protocol["truncation"] == 1.0
@@ -88,8 +90,3 @@ def test_pictures_follow_the_protocol_but_for_injected_noise(source, tmp_path, m
     judged((make(0), make(1)), source, other, **{"steps": 2, **settings})
     name = "samples/student.png"
     assert ((one / name).read_bytes() != (other / name).read_bytes()) is followed
-
-
-@pytest.fixture(autouse=True)
-def _one_timing(monkeypatch):
-    monkeypatch.setattr("limbeck.profiling.measured.statistics.median", lambda found: found[0])

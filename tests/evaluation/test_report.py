@@ -2,7 +2,9 @@
 
 import base64
 import json
+import math
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -10,7 +12,9 @@ from PIL import Image
 
 from limbeck.errors import UserError
 from limbeck.evaluation.figures import highlights
+from limbeck.evaluation.markdown_report import markdown_table
 from limbeck.evaluation.report import Report, Row
+from limbeck.evaluation.write_report import write_report
 from limbeck.loggers.table import Table
 
 HISTORY = ({"stage": "prune", "ratio": 0.7}, {"stage": "distil", "losses": ["nonsaturating", "pixel_l1"]})
@@ -41,7 +45,7 @@ class Page(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
-        if tag not in ("meta", "img"):
+        if tag not in ("meta", "img", "input"):
             self.open.append(tag)
         self.sources += [value for name, value in attrs if name in ("src", "href", "xlink:href", "data")]
 
@@ -52,12 +56,12 @@ class Page(HTMLParser):
         pass
 
     def handle_data(self, data):
-        if self.open and self.open[-1] != "style":
+        if self.open and self.open[-1] not in ("style", "script"):
             self.text.append(data)
 
 
 def test_json_has_the_promised_form(report, tmp_path):
-    report.write(tmp_path)
+    write_report(report, tmp_path)
     facts = json.loads((tmp_path / "report.json").read_text(), parse_constant=lambda name: pytest.fail(name))
     assert list(facts) == ["rows", "protocol", "config", "versions"]
     assert [row["name"] for row in facts["rows"]] == ["teacher", "pruned", "initialized", "student"]
@@ -70,6 +74,7 @@ def test_json_has_the_promised_form(report, tmp_path):
         "metrics": {"kid_lite0": 0.025},
         "history": [dict(entry) for entry in HISTORY],
         "terms": "CC-BY <4.0>",
+        "latency_spread": None,
     }
     assert facts["rows"][0]["metrics"]["recall"] is None
     assert facts["protocol"]["metrics"]["kid_lite0"]["weights"] == "abc123"
@@ -79,7 +84,7 @@ def test_json_has_the_promised_form(report, tmp_path):
 def test_page_is_whole_well_formed_and_fetches_nothing(report, tmp_path):
     Table(tmp_path / "metrics.csv").put({"kimg": 1, "loss/generator/pixel_l1": 0.5})
     Table(tmp_path / "metrics.csv").put({"kimg": 2, "loss/generator/pixel_l1": 0.25, "speed/images_per_second": 50})
-    report.write(tmp_path)
+    write_report(report, tmp_path)
     text = (tmp_path / "report.html").read_text()
     page = Page(text)
     assert page.open == []
@@ -97,7 +102,7 @@ def test_page_is_whole_well_formed_and_fetches_nothing(report, tmp_path):
 
 
 def test_markdown_links_pictures_relative_to_the_folder(report, tmp_path):
-    report.write(tmp_path)
+    write_report(report, tmp_path)
     text = (tmp_path / "report.md").read_text()
     assert "![student](samples/student.png)" in text
     table = [line for line in text.splitlines() if line.startswith("| ")]
@@ -119,8 +124,35 @@ def test_headline_compares_student_with_teacher_and_with_pruned(report):
     ]
 
 
+def test_speed_stands_large_only_where_its_spread_allows(report, tmp_path):
+    def with_spreads(teacher, student):
+        spreads = {"teacher": teacher, "student": student}
+        return replace(report, rows=[replace(row, latency_spread=spreads.get(row.name)) for row in report.rows])
+
+    for spreads, shown in (((0.02, 0.1), True), ((0.1, 0.1), False), ((0.0, 2.3), False), ((math.nan, 0.0), False)):
+        judged = with_spreads(*spreads)
+        assert ("faster" in [item.caption for item in highlights(judged)]) is shown
+        assert ("\u00d7 10.0" in markdown_table(judged).splitlines()[-1].split("|")[5]) is shown
+    write_report(with_spreads(0.0, 2.3), tmp_path)
+    for name in ("report.html", "report.md"):
+        assert "\u00b1 230 %" in (tmp_path / name).read_text()
+    assert "busy machine" in (tmp_path / "report.html").read_text()
+    assert json.loads((tmp_path / "report.json").read_text())["rows"][3]["latency_spread"] == 2.3
+
+
+def test_teacher_and_student_can_be_looked_at_image_by_image(report, tmp_path):
+    write_report(report, tmp_path)  # no columns known
+    assert "<canvas" not in (tmp_path / "report.html").read_text()
+    write_report(replace(report, rows=[replace(row, grid_columns=2) for row in report.rows]), tmp_path)
+    text = (tmp_path / "report.html").read_text()
+    assert 'data-left="teacher" data-right="student"' in text
+    assert text.count('data-columns="2"') == 4
+    assert text.count('class="small"') == 4  # four pixels wide: enlarged without smoothing
+    assert Page(text).open == []
+
+
 def test_one_row_without_anything_else_is_a_report_too(tmp_path):
-    Report([Row("model", 5, 6, 0.1, 1.0, {})], {}, {}, {}).write(tmp_path / "quickstart" / "default")
+    write_report(Report([Row("model", 5, 6, 0.1, 1.0, {})], {}, {}, {}), tmp_path / "quickstart" / "default")
     text = (tmp_path / "quickstart" / "default" / "report.html").read_text()
     assert Page(text).open == []
     assert "<h1>quickstart / default</h1>" in text
@@ -129,4 +161,4 @@ def test_one_row_without_anything_else_is_a_report_too(tmp_path):
 def test_full_disk_or_missing_rights_are_one_line(report, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write"):
-        report.write(tmp_path / "file" / "below")
+        write_report(report, tmp_path / "file" / "below")

@@ -1,10 +1,16 @@
 """Counts by hand; measurements by their bookkeeping."""
 
+import itertools
+import random
+import time
+from contextlib import nullcontext
+
 import pytest
 import torch
 
 from limbeck.architectures.stylegan2 import Generator
-from limbeck.profiling import latencies, latency, peak_memory_mib, profile, size_mib
+from limbeck.profiling import latency, peak_memory_mib, profile, size_mib
+from limbeck.profiling.measured import LEAST_ROUNDS, ROUNDS, Round, others_wait, own_wait, spread, timed_in_turn
 
 
 def small_generator():
@@ -29,17 +35,10 @@ def test_size_follows_the_type():
 
 
 def test_latency_states_its_conditions():
-    measured = latency(small_generator(), num_images=2, repeats=3, warmup=1)
+    measured = latency(small_generator(), num_images=2, rounds=3, warmup=1)
     assert measured.latency_ms > 0
-    assert (measured.num_images, measured.repeats, measured.device) == (2, 3, "cpu")
+    assert (measured.num_images, measured.rounds, measured.device) == (2, 3, "cpu")
     assert measured.num_threads == torch.get_num_threads()
-
-
-def test_latency_is_the_median_after_warming_up(monkeypatch):
-    ticks = iter([0.0, 9.0, 10.0, 10.001, 20.0, 20.003, 30.0, 35.0])
-    monkeypatch.setattr("time.perf_counter", lambda: next(ticks))
-    measured = latency(small_generator(), repeats=3, warmup=1)
-    assert measured.latency_ms == pytest.approx(3.0)
 
 
 def test_peak_memory_never_falls():
@@ -50,9 +49,71 @@ def test_peak_memory_never_falls():
     assert after >= max(before, block.numel() * 4 / 2**20)
 
 
+class Machine:
+    """A clock and networks that run by it. Each call takes its own milliseconds and what `waits` adds to them.
+
+    told: whether the system tells how long this thread, and the others, waited.
+    """
+
+    def __init__(self, monkeypatch, waits, told="nothing"):
+        self.now, self.waited, self.waits = 0.0, 0.0, waits
+        monkeypatch.setattr("time.perf_counter", lambda: self.now)
+        own, others = (lambda: self.waited * (told == "own")), (lambda: self.waited * (told == "others"))
+        monkeypatch.setattr("limbeck.profiling.measured.own_wait", lambda: nullcontext(own))
+        monkeypatch.setattr("limbeck.profiling.measured.others_wait", others)
+
+    def call(self, milliseconds):
+        def run():
+            wait = next(self.waits) / 1e3
+            self.now += milliseconds / 1e3 + wait
+            self.waited += wait
+
+        return run
+
+
+def busy(seed=0, undisturbed=0.4):
+    """Waits of a machine with more to do than it has cores: mostly some time slices, milliseconds."""
+    drawn = random.Random(seed)
+    while True:
+        yield 0.0 if drawn.random() < undisturbed else 1.0 + drawn.expovariate(1 / 8.0)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(("told", "undisturbed"), [("nothing", 0.4), ("own", 0.0)])
+def test_latency_holds_on_a_busy_machine(monkeypatch, told, undisturbed, seed):
+    machine = Machine(monkeypatch, busy(seed, undisturbed), told)
+    teacher, student = timed_in_turn([machine.call(3.3), machine.call(2.5)], warmup=0)
+    assert (min(teacher).seconds, min(student).seconds) == (pytest.approx(3.3e-3), pytest.approx(2.5e-3))
+    assert max(spread(teacher), spread(student)) < 1e-6
+
+
+@pytest.mark.parametrize("told", ["nothing", "others"])
+def test_spread_tells_when_no_round_was_undisturbed(monkeypatch, told):
+    machine = Machine(monkeypatch, busy(undisturbed=0.0), told)
+    (found,) = timed_in_turn([machine.call(2.5)], rounds=60, warmup=0)
+    assert spread(found) > (0.3 if told == "others" else 0.01)
+
+
+def test_spread_by_hand():
+    assert spread([Round(s) for s in (2.0, 9.0, 2.2, 9.0, 9.0, 3.0)]) == pytest.approx(0.5)
+    assert spread([Round(2.0, 0.5), Round(2.5), Round(3.0, 9.0)]) == pytest.approx(0.75)
+    assert spread([Round(1.0), Round(1.0)]) == spread([Round(1.0)]) == 0
+
+
+def test_time_without_a_core_never_falls():
+    with own_wait() as waited:
+        before = (waited(), others_wait())
+        time.sleep(0.001)
+        assert (waited(), others_wait()) >= before >= (0, 0)
+
+
+def test_rounds_end_when_time_is_up(monkeypatch):
+    machine = Machine(monkeypatch, itertools.repeat(0.0))
+    assert len(timed_in_turn([machine.call(1.0)])[0]) == ROUNDS
+    assert len(timed_in_turn([machine.call(60_000.0)])[0]) == LEAST_ROUNDS
+
+
 def test_networks_are_timed_in_turn(monkeypatch):
-    # Three rounds of two networks: a pause of a second falls on the second round of both.
-    ticks = iter([0.0, 0.001, 0.0, 0.003, 0.0, 1.001, 0.0, 1.003, 0.0, 0.001, 0.0, 0.003])
-    monkeypatch.setattr("time.perf_counter", lambda: next(ticks))
-    first, second = latencies([small_generator(), small_generator()], repeats=3, warmup=0)
-    assert (first.latency_ms, second.latency_ms) == (pytest.approx(1.0), pytest.approx(3.0))
+    order = []
+    timed_in_turn([lambda: order.append("a"), lambda: order.append("b")], rounds=2, warmup=1)
+    assert order == ["a", "b"] * 3

@@ -10,6 +10,7 @@ from PIL import Image
 
 from limbeck.errors import UserError
 from limbeck.evaluation.report import Report, Row
+from limbeck.evaluation.write_report import write_report
 from limbeck.sweep.after_sweep import SweepSummary
 from limbeck.sweep.runs import cells, read_runs, varied_keys
 from limbeck.sweep.summary import main, summary_table, write_summary
@@ -33,7 +34,7 @@ def make_run(folder, initializer, ratio, kid=None, seed=0, **more):
             Row("pruned", int(1000 * size), int(4e6 * size), size, 8.0 * size, {"recall": 0.0, "kid_lite0": 0.5}),
             Row("student", int(1000 * size), int(4e6 * size), size, 8.0 * size, {"recall": 0.5, "kid_lite0": kid}),
         ]
-        Report(rows, {}, config, {}).write(folder)
+        write_report(Report(rows, {}, config, {}), folder)
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
-"""Curves over kimg as small inline SVG pictures: one per logged quantity, coloured by the page's style sheet."""
+"""Curves over kimg as small charts: one per logged quantity, placed here and drawn by the page's template."""
 
 import math
 from collections.abc import Mapping, Sequence
-from html import escape
+from dataclasses import dataclass
 
 from limbeck.evaluation.figures import short
 from limbeck.loggers.table import KEY
@@ -13,17 +13,34 @@ ORDER = ("metric", "generator", "discriminator", "logits", "speed", "memory")
 MAX_POINTS = 240  # more than one per pixel only makes the page heavier
 
 
-def curves_html(rows: Sequence[Mapping[str, float]]) -> str:
-    """A chart of every column, metrics first; empty without at least two rows of anything."""
-    charts: dict[tuple[str, str], list[tuple[str, Points]]] = {}
+@dataclass(frozen=True)
+class Chart:
+    """Texts and lines (points as SVG writes them) of one chart; `lines` holds (style class, points)."""
+
+    group: str
+    name: str
+    last: str
+    low: str
+    high: str
+    first_x: str
+    last_x: str
+    lines: list[tuple[str, str]]
+    width: int = WIDTH
+    height: int = HEIGHT
+    left: int = LEFT
+    bottom: int = BOTTOM
+
+
+def charts(rows: Sequence[Mapping[str, float]]) -> list[Chart]:
+    """A chart of every column, metrics first; none without at least two rows of anything."""
+    found: dict[tuple[str, str], list[tuple[str, Points]]] = {}
     for column in dict.fromkeys(name for row in rows for name in row if name != KEY):
         points = [(row[KEY], row[column]) for row in rows if math.isfinite(row.get(column, math.nan))]
         if len(points) > 1:
             group, chart, line = _place(column)
-            charts.setdefault((group, chart), []).append((line, points))
-    ordered = sorted(charts.items(), key=lambda item: ORDER.index(item[0][0]) if item[0][0] in ORDER else len(ORDER))
-    drawn = "".join(_chart(group, chart, lines) for (group, chart), lines in ordered)
-    return f"<div class='charts'>{drawn}</div>" if drawn else ""
+            found.setdefault((group, chart), []).append((line, points))
+    ordered = sorted(found.items(), key=lambda item: ORDER.index(item[0][0]) if item[0][0] in ORDER else len(ORDER))
+    return [_chart(group, chart, lines) for (group, chart), lines in ordered]
 
 
 def _place(column: str) -> tuple[str, str, str]:
@@ -36,7 +53,7 @@ def _place(column: str) -> tuple[str, str, str]:
     return (first, "/".join(rest), "") if rest else ("", first, "")
 
 
-def _chart(group: str, name: str, lines: list[tuple[str, Points]]) -> str:
+def _chart(group: str, name: str, lines: list[tuple[str, Points]]) -> Chart:
     xs = [x for _, points in lines for x, _ in points]
     low, high = _range([smooth for _, points in lines for _, smooth in smoothed(points)], lines)
     span_x = (max(xs) - min(xs)) or 1.0
@@ -49,22 +66,12 @@ def _chart(group: str, name: str, lines: list[tuple[str, Points]]) -> str:
         )
 
     last = " / ".join(f"{line} {short(points[-1][1])}".strip() for line, points in lines)
-    drawn = "".join(
-        (f"<polyline class='raw' points='{place(thinned(points))}'/>" if len(points) > 20 else "")
-        + f"<polyline class='line{' second' if index else ''}' points='{place(thinned(smoothed(points)))}'/>"
-        for index, (_, points) in enumerate(lines)
-    )
-    base, label = HEIGHT - BOTTOM, escape(f"{group} {name} over kimg", quote=True)
-    return (
-        f"<div class='chart'><span>{escape(last)}</span><small>{escape(group)}</small><b>{escape(name)}</b>"
-        f"<svg viewBox='0 0 {WIDTH} {HEIGHT}' role='img' aria-label='{label}'>"
-        f"<path class='frame' d='M{LEFT} 3V{base}H{WIDTH - 2}'/>"
-        f"<text x='{LEFT - 4}' y='11' text-anchor='end'>{short(high)}</text>"
-        f"<text x='{LEFT - 4}' y='{base}' text-anchor='end'>{short(low)}</text>"
-        f"<text x='{LEFT}' y='{HEIGHT - 4}'>{short(min(xs))}</text>"
-        f"<text x='{WIDTH - 2}' y='{HEIGHT - 4}' text-anchor='end'>{short(max(xs))} kimg</text>"
-        f"{drawn}</svg></div>"
-    )
+    drawn = []
+    for index, (_, points) in enumerate(lines):
+        if len(points) > 20:
+            drawn.append(("raw", place(thinned(points))))
+        drawn.append(("line second" if index else "line", place(thinned(smoothed(points)))))
+    return Chart(group, name, last, short(low), short(high), short(min(xs)), f"{short(max(xs))} kimg", drawn)
 
 
 def _range(smooth: list[float], lines: list[tuple[str, Points]]) -> tuple[float, float]:

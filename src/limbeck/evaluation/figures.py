@@ -1,17 +1,15 @@
 """Numbers of a report as people read them: short forms, ratios to the teacher, the headline."""
 
-from __future__ import annotations
-
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-if TYPE_CHECKING:
-    from limbeck.evaluation.report import Report, Row
+from limbeck.evaluation.report import Report, Row
 
 ERROR = "_se"  # ends the name of a metric's standard error
+STEADY = 0.15  # a ratio of latencies that may be off by more is not shown: the machine was busy
 TIMES, DASH, ARROW = "\u00d7", "\u2013", "\u2192"
 
 
@@ -34,6 +32,29 @@ def ratio(reference: float | None, value: float | None) -> float | None:
     if not reference or not value or not math.isfinite(reference) or not math.isfinite(value):
         return None
     return reference / value
+
+
+def speedup(teacher: Row, row: Row) -> float | None:
+    """How many times faster than the teacher; None where both latencies' spread leaves that open."""
+    factor, spreads = ratio(teacher.latency_ms, row.latency_ms), (teacher.latency_spread, row.latency_spread)
+    if any(spread is not None and not math.isfinite(spread) for spread in spreads):
+        return None
+    return factor if math.prod(1 + (spread or 0.0) for spread in spreads) - 1 <= STEADY else None
+
+
+def saved(teacher: Row | None, row: Row, cost: str) -> float | None:
+    """How many times less of a cost (an attribute of `Row`) than the teacher; None where there is nothing to say."""
+    if teacher is None or row is teacher:
+        return None
+    if cost == "latency_ms":
+        return speedup(teacher, row)
+    return ratio(getattr(teacher, cost), getattr(row, cost))
+
+
+def latency_words(row: Row) -> str:
+    """What stands beside a latency that its spread makes uncertain; else empty."""
+    spread = row.latency_spread
+    return f"\u00b1 {100 * spread:.0f} %" if spread is not None and STEADY < spread < math.inf else ""
 
 
 def times(factor: float | None) -> str:
@@ -67,6 +88,36 @@ def main_metric(rows: Sequence[Row]) -> str | None:
     return next((name for name in names if name.startswith("kid")), names[0] if names else None)
 
 
+def notes(report: Report) -> list[str]:
+    """What a reader must know beside the table: the report's own notes, and doubts about what it shows."""
+    found = [*report.notes]
+    if any(latency_words(row) for row in report.rows):
+        found.append("Latency was measured on a busy machine; where \u00b1 stands, no factor can be told from it.")
+    trained_on, rest = judges(report)
+    if trained_on:
+        flattering = f"{', '.join(trained_on)}: seen through a network that the student's losses use too"
+        found.append(f"{flattering}, so they may flatter it; independent: {', '.join(rest) or 'none'}.")
+    return found
+
+
+def judges(report: Report) -> tuple[list[str], list[str]]:
+    """Metrics whose feature network a loss of the student's training reads as well, and those of other networks."""
+    student = report.row("student")
+    trained = [entry for entry in (student.history if student else ()) if entry.get("stage") == "distil"][-1:]
+    read = _weights({name: facts for entry in trained for name, facts in entry.items() if name.startswith("loss_")})
+    metrics = {name: _weights(facts) for name, facts in report.protocol.get("metrics", {}).items()}
+    judged = {name: weights for name, weights in metrics.items() if weights}
+    return [n for n, weights in judged.items() if weights & read], [n for n, w in judged.items() if not w & read]
+
+
+def _weights(facts: Any) -> set[str]:
+    """Every `weights_sha256` in nested facts."""
+    if not isinstance(facts, Mapping):
+        return set()
+    own = {str(facts["weights_sha256"])} if facts.get("weights_sha256") else set()
+    return own.union(*map(_weights, facts.values()))
+
+
 @dataclass(frozen=True)
 class Highlight:
     """One figure of the headline: `value` in large letters above `caption`."""
@@ -80,12 +131,9 @@ def highlights(report: Report) -> list[Highlight]:
     teacher, student, pruned = (report.row(name) for name in ("teacher", "student", "pruned"))
     if teacher is None or student is None:
         return []
-    saved = [
-        (ratio(teacher.num_parameters, student.num_parameters), "fewer parameters"),
-        (ratio(teacher.macs, student.macs), "fewer MACs"),
-        (ratio(teacher.latency_ms, student.latency_ms), "faster"),
-    ]
-    found = [Highlight(times(factor), caption) for factor, caption in saved if factor is not None]
+    costs = {"num_parameters": "fewer parameters", "macs": "fewer MACs", "latency_ms": "faster"}
+    factors = {caption: saved(teacher, student, cost) for cost, caption in costs.items()}
+    found = [Highlight(times(factor), caption) for caption, factor in factors.items() if factor is not None]
     metric = main_metric(report.rows)
     if metric and metric in student.metrics:
         end = short(student.metrics[metric])

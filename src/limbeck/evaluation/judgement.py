@@ -14,17 +14,17 @@ from limbeck.data.base import ImageSource
 from limbeck.errors import UserError
 from limbeck.evaluation.image_store import ImageStore
 from limbeck.evaluation.protocol import Protocol
-from limbeck.evaluation.report import Report, Row
+from limbeck.evaluation.report import STAGES_PICTURE, Report, Row
 from limbeck.evaluation.samples import Progress
 from limbeck.evaluation.sampling import sample, stages
 from limbeck.evaluation.versions import versions
 from limbeck.files import written_aside
 from limbeck.images import image_grid
 from limbeck.model import Model
-from limbeck.profiling import latencies, profile, size_mib
+from limbeck.profiling import Latency, latencies, profile, size_mib
 from limbeck.terminal import LiveLine, counted
 
-PICTURES, DRAWN, STAGES = "samples", "samples/drawn", "samples/stages.png"
+PICTURES, DRAWN = "samples", "samples/drawn"
 NUM_STAGES = 10
 
 
@@ -64,11 +64,11 @@ class Judgement:
         models, rows, store = distinct(stages), [], ImageStore(folder / DRAWN)
         timings = latencies([model.generator.to(device).eval() for model in models.values()])
         for (name, model), timing in zip(models.items(), timings, strict=True):
-            rows.append(self._row(name, model, timing.latency_ms, stages, data, store, folder, device))
+            rows.append(self._row(name, model, timing, stages, data, store, folder, device))
             if rows[-1].metrics:
                 tell(f"{name}: " + ", ".join(f"{key} {value:.4g}" for key, value in rows[-1].metrics.items()))
         if parallel.rank() == 0:
-            self._picture_stages(models, folder / STAGES)
+            self._picture_stages(models, folder / STAGES_PICTURE)
         generator = next(iter(models.values())).generator
         return Report(
             rows=rows,
@@ -84,7 +84,7 @@ class Judgement:
         ImageStore(folder / DRAWN).clear()
 
     def _row(
-        self, name: str, model: Model, latency_ms: float, stages: Mapping[str, Model], data, store, folder: Path, device
+        self, name: str, model: Model, timing: Latency, stages: Mapping[str, Model], data, store, folder: Path, device
     ) -> Row:
         reference_name, reference = next(iter(stages.items()))
         generator = model.generator.to(device).eval()
@@ -100,18 +100,24 @@ class Judgement:
         if parallel.rank() == 0:
             images = sample(model, self.num_pictures, seed=self.picture_seed, **self._how())
             with written_aside(picture) as aside:
-                image_grid(images, columns=self.num_pictures // 2).save(aside, format="PNG")
+                image_grid(images, columns=self._columns).save(aside, format="PNG")
         return Row(
             name=name,
             num_parameters=cost.num_parameters,
             macs=cost.macs,
             size_mib=size_mib(generator),
-            latency_ms=latency_ms,
+            latency_ms=timing.latency_ms,
             metrics=metrics,
             grid=picture,
             history=model.history,
             terms=model.terms,
+            latency_spread=timing.spread,
+            grid_columns=self._columns,
         )
+
+    @property
+    def _columns(self) -> int:
+        return max(self.num_pictures // 2, 1)
 
     def _how(self) -> dict[str, Any]:
         """The protocol's settings except for injected noise, which would hide differences between pictures."""

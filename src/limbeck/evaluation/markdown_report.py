@@ -1,20 +1,25 @@
 """report.md: the same facts as report.html for terminals, READMEs and code review."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from omegaconf import OmegaConf
 
-from limbeck.evaluation.figures import heading, highlights, measured, metric_names, ratio, short, times
-from limbeck.evaluation.html_report import STAGES_PICTURE
-
-if TYPE_CHECKING:
-    from limbeck.evaluation.report import Report
+from limbeck.evaluation.figures import (
+    heading,
+    highlights,
+    latency_words,
+    measured,
+    metric_names,
+    notes,
+    saved,
+    short,
+    times,
+)
+from limbeck.evaluation.report import STAGES_PICTURE, Report, Row
 
 
 def markdown_report(report: Report, folder: Path) -> str:
@@ -23,7 +28,7 @@ def markdown_report(report: Report, folder: Path) -> str:
         f"# {heading(report, folder)}",
         _headline(report),
         markdown_table(report),
-        *(f"- {note}" for note in report.notes),
+        *(f"- {note}" for note in notes(report)),
     ]
     pictures = [row for row in report.rows if row.grid is not None]
     if pictures:
@@ -50,10 +55,7 @@ def markdown_table(report: Report) -> str:
     names = metric_names(report.rows)
     lines = [["model", "parameters", "MACs", "size MiB", "latency ms", *names]]
     for row in report.rows:
-        costs = [
-            _with_ratio(getattr(row, name), getattr(teacher, name) if teacher and row is not teacher else None)
-            for name in ("num_parameters", "macs", "size_mib", "latency_ms")
-        ]
+        costs = [_cost(teacher, row, name) for name in ("num_parameters", "macs", "size_mib", "latency_ms")]
         lines.append([row.name, *costs, *(measured(row, name) for name in names)])
     rule = ["---", *["---:"] * (len(lines[0]) - 1)]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (lines[0], rule, *lines[1:]))
@@ -63,9 +65,9 @@ def _headline(report: Report) -> str:
     return " · ".join(f"**{item.value}** {item.caption}" for item in highlights(report))
 
 
-def _with_ratio(value: float, reference: float | None) -> str:
-    factor = times(ratio(reference, value))
-    return f"{short(value)} ({factor})" if factor else short(value)
+def _cost(teacher: Row | None, row: Row, cost: str) -> str:
+    factor = times(saved(teacher, row, cost)) or (latency_words(row) if cost == "latency_ms" else "")
+    return f"{short(getattr(row, cost))} ({factor})" if factor else short(getattr(row, cost))
 
 
 def _link(grid: Path | None, folder: Path) -> str:

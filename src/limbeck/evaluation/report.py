@@ -1,15 +1,13 @@
-"""The result of a run: what every stage's model costs and how good it is, as JSON, Markdown and a web page."""
+"""The result of a run as values: what every stage's model costs and how good it is. `write_report` makes its files."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from limbeck.evaluation.html_report import html_report
-from limbeck.evaluation.markdown_report import markdown_report
-from limbeck.files import written_aside
+SCORES_PICTURE, STAGES_PICTURE = "scores.png", "samples/stages.png"
+PICTURED = ("grid", "grid_columns")
 
 
 @dataclass(frozen=True)
@@ -17,8 +15,9 @@ class Row:
     """One judged model.
 
     num_parameters: without buffers. macs: multiply-accumulates of one image. size_mib: of the weights as stored.
-    latency_ms: one image. metrics: name -> value. grid: PNG of images from the same latents in every row.
-    history: the stages the model passed. terms: licence note of its weights.
+    latency_ms: one image, the fastest round. metrics: name -> value. grid: PNG of images from the same latents in every
+    row, `grid_columns` in each of its lines (0: unknown). history: the stages the model passed. terms: licence note of
+    its weights. latency_spread: see `profiling.Latency`; None if unknown.
     """
 
     name: str
@@ -30,6 +29,8 @@ class Row:
     grid: Path | None = None
     history: tuple[Mapping[str, Any], ...] = ()
     terms: str = ""
+    latency_spread: float | None = None
+    grid_columns: int = 0
 
 
 @dataclass(frozen=True)
@@ -60,24 +61,9 @@ class Report:
             "versions": _plain(self.versions),
         }
 
-    def write(self, folder: str | Path) -> None:
-        """Write report.html, report.md and, last, report.json, whose presence says that the run is finished.
-
-        Curves are taken from the folder's metrics.csv if there is one. Raises: UserError if a file cannot be written.
-        """
-        folder = Path(folder)
-        texts = {
-            "report.html": html_report(self, folder),
-            "report.md": markdown_report(self, folder),
-            "report.json": json.dumps(self.as_json(), indent=2, allow_nan=False) + "\n",
-        }
-        for name, text in texts.items():
-            with written_aside(folder / name) as aside:
-                aside.write_text(text, encoding="utf-8")
-
 
 def _row_as_json(row: Row) -> dict[str, Any]:
-    facts = {name: value for name, value in vars(row).items() if name != "grid"}
+    facts = {name: value for name, value in vars(row).items() if name not in PICTURED}
     return _plain(facts)
 
 

@@ -5,6 +5,7 @@ channel weights equal.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
@@ -35,6 +36,9 @@ class Perceptual(Term):
         super().__init__()
         self.held = [embedding]  # loaded in prepare(), where it is wrapped and leaves the module tree
         self.embedding: Frozen | None = None
+
+    def describe(self) -> dict[str, Any]:
+        return self.held[0].describe()
 
     def prepare(self, pair: Pair, *, half: bool) -> None:
         self.embedding = Frozen(self.held[0].load(), half=half)
