@@ -13,10 +13,12 @@ from torch.optim import Optimizer
 
 from limbeck.distillation.loop import Loop, Observe
 from limbeck.distillation.optimizers import MakeOptimizer, corrected, own_parameters
+from limbeck.distillation.schedules import ema_decay
 from limbeck.frozen import Frozen
 from limbeck.losses.image_step import Players
 from limbeck.losses.steps import DiscriminatorStep, Draw, GeneratorStep
 from limbeck.losses.weighted import Weighted, cadences
+from limbeck.parallel import world_size
 
 
 @dataclass(frozen=True)
@@ -24,12 +26,17 @@ class Sampling:
     """How micro-batches are drawn.
 
     micro_batch_size: images per forward pass; mixing_probability: share of images with mixed styles; noise: see
-    `losses.steps.Draw`.
+    `losses.steps.Draw`. statistics_half_life_kimg: of what the student measures of its activations.
     """
 
     micro_batch_size: int
     mixing_probability: float = 0.0
     noise: str = "random"
+    statistics_half_life_kimg: float = 20.0
+
+    def statistics_decay(self, num_images: int) -> float:
+        """What a pass of so many images in every process leaves of the running statistics."""
+        return ema_decay(num_images * world_size(), self.statistics_half_life_kimg, 0)
 
 
 @dataclass
@@ -110,6 +117,7 @@ class Game:
                 label[part] if players.student.num_classes else None,
                 images_seen=images_seen,
                 feature_resolutions=_feature_resolutions(terms),
+                statistics_decay=self.sampling.statistics_decay(part.stop - part.start),
             )
 
     def _parts(self, terms: Mapping[str, Weighted], label: Tensor) -> list[tuple[slice, Draw]]:

@@ -31,6 +31,8 @@ class GanDistillation(StudentTraining):
 
     w_avg_beta: decay of the mean style that truncation pulls towards.
     noise: what teacher and student inject, see `losses.steps.Draw`.
+    statistics_half_life_kimg: of StyleGAN3's magnitudes, which move in the pass that draws images for the judges, once
+        per micro-batch.
         Differs: it moves once a step, in the generator's turn; released code moves it in the discriminator's too, so
         twice as often.
     companions: what is trained beside the student, by name; they take their turns before it.
@@ -50,6 +52,7 @@ class GanDistillation(StudentTraining):
         mixing_probability: float = 0.9,
         w_avg_beta: float = 0.998,
         noise: str = "random",
+        statistics_half_life_kimg: float = 20.0,
         companions: Mapping[str, Companion] | None = None,
         **training: Any,
     ):
@@ -72,7 +75,7 @@ class GanDistillation(StudentTraining):
             Players(self.student, self.teacher, dict(judges), self.teacher_judge),
             dict(generator_terms),
             dict(discriminator_terms),
-            Sampling(self.micro_batch_size, mixing_probability, noise),
+            Sampling(self.micro_batch_size, mixing_probability, noise, statistics_half_life_kimg),
             observe=self._observe,
         )
         self.companions = nn.ModuleDict(companions or {})

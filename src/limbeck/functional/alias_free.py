@@ -45,10 +45,14 @@ def radial_low_pass(num_taps: int, *, cutoff: Number, half_width: Number, rate: 
 
 
 def _window_and_offsets(num_taps: int, beta: float) -> tuple[Tensor, Tensor]:
-    """Kaiser window, and the places of the taps about the middle, in samples; both in float64."""
-    offset = torch.arange(num_taps, dtype=torch.float64) - (num_taps - 1) / 2
+    """Kaiser window, and the places of the taps about the middle, in samples; both in float64.
+
+    On the CPU also where new tensors are made elsewhere: a network built without memory still needs its filters.
+    """
+    offset = torch.arange(num_taps, dtype=torch.float64, device="cpu") - (num_taps - 1) / 2
     inside = (1 - (offset / ((num_taps - 1) / 2)).square()).clamp_min(0).sqrt()
-    return torch.special.i0(beta * inside) / torch.special.i0(torch.tensor(beta, dtype=torch.float64)), offset
+    middle = torch.tensor(beta, dtype=torch.float64, device="cpu")
+    return torch.special.i0(beta * inside) / torch.special.i0(middle), offset
 
 
 def _mirrored(taps: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ class Random:
     """Pair to pair: the student's parameters are drawn anew, except those whose names start with one of `keep`.
 
     keep: prefixes of parameters that stay; ["mapping."] keeps the teacher's mapping network, [] nothing. Buffers
-        (noise images, the average style) stay in any case.
+        (noise images, the average style) stay in any case, but for what was measured of the old weights' activations.
 
     Source: Xu et al., "Mind the Gap in Distilling StyleGANs" (StyleKD), 2022, released code: mapping network from the
     teacher, synthesis network from its usual random start.
@@ -29,6 +29,7 @@ class Random:
             torch.manual_seed(self.seed)
             fresh = old.resized({})
         drawn = {name for name, _ in fresh.named_parameters() if not name.startswith(self.keep)}
+        drawn |= {name for name, _ in fresh.named_buffers() if name.endswith(old.measured_buffers)}
         stays = {name: value for name, value in old.state_dict().items() if name not in drawn}
         fresh.load_state_dict(stays, strict=False)
         switch_off(fresh, pair.student.masks)

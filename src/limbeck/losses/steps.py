@@ -15,6 +15,7 @@ from torch import Tensor
 
 from limbeck.architectures.base import Network
 from limbeck.losses.image_step import ImageStep, Players, Step
+from limbeck.parallel import mean_over_processes
 
 __all__ = ["DiscriminatorStep", "Draw", "GeneratorStep", "Players", "Step", "StyleStep"]
 
@@ -166,15 +167,17 @@ class DiscriminatorStep(StyleStep):
     """One micro-batch in which the discriminators are trained.
 
     real_image: [n, c, h, w] in [-1, 1] with `real_label`; the student's images carry no gradient.
+    statistics_decay: of what the student measures of its activations in the pass that draws these images; 1 leaves it.
     """
 
     real_image: Float[Tensor, "n c h w"]
     real_label: Tensor | None = None
+    statistics_decay: float = field(default=1.0, kw_only=True)
 
     @cached_property
     def fake_image(self) -> Tensor:
-        with torch.no_grad():
-            student = self.players.student
+        student = self.players.student
+        with torch.no_grad(), student.measuring(mean_over_processes, self.statistics_decay):
             return student.synthesis(self.draw.styles(student), noise=self.draw.noise)
 
     @cached_property
