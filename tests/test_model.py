@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 
 import pytest
 import safetensors.torch
@@ -9,6 +10,7 @@ import torch
 
 import limbeck
 from limbeck.architectures.stylegan2 import Discriminator, Generator
+from limbeck.cli import describe
 from limbeck.model import FORMAT, Model, load_native, save
 
 
@@ -186,3 +188,39 @@ def test_masks_of_a_file_belong_to_parameters(tmp_path):
     rewritten(path, header={"masks": ["synthesis.b4.conv1.weight"]})
     with pytest.raises(limbeck.CheckpointError, match=r"'synthesis\.b4\.conv1\.weight:mask' is missing"):
         load_native(path)
+
+
+def both_ways():
+    other = small_model().after("import", file="b.pth")
+    return replace(small_model(), reverse=replace(other, terms="other terms"))
+
+
+def test_the_other_direction_is_saved_and_left_alone_by_pruning_and_refining(tmp_path):
+    model = both_ways()
+    again = load_native(save(model, tmp_path / "a.safetensors"))
+    assert (again.reverse.history, again.reverse.terms) == (model.reverse.history, "other terms")
+    assert again.terms == model.terms
+    for own, other in (
+        (again.generator, model.generator),
+        (again.reverse.generator, model.reverse.generator),
+        (again.reverse.discriminator, model.reverse.discriminator),
+    ):
+        assert all(torch.equal(value, other.state_dict()[name]) for name, value in own.state_dict().items())
+    student = limbeck.initializers.svs(limbeck.prune(model, "l1", ratio=0.5))
+    assert student.reverse is model.reverse
+    assert student.generator.arguments["widths"] != model.generator.arguments["widths"]
+
+
+def test_a_damaged_other_direction_is_named(tmp_path):
+    path = save(both_ways(), tmp_path / "a.safetensors")
+    rewritten(path, tensors={"reverse.discriminator.b4.out.bias": torch.zeros(3)})
+    with pytest.raises(limbeck.CheckpointError, match=r"reverse\.discriminator: tensor 'b4\.out\.bias' has shape"):
+        load_native(path)
+
+
+def test_both_directions_are_described():
+    lines = list(describe(both_ways()))
+    assert [line for line in lines if line.startswith("reverse")] == [
+        "reverse generator: stylegan2 Generator",
+        "reverse discriminator: stylegan2 Discriminator",
+    ]

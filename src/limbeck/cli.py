@@ -81,7 +81,13 @@ def describe(model: "Model") -> Iterator[str]:
     """Lines for a reader: what the networks are, what they cost, and what happened to them."""
     from limbeck.profiling import profile, size_mib
 
-    for role, network in (("generator", model.generator), ("discriminator", model.discriminator)):
+    roles = [("generator", model.generator), ("discriminator", model.discriminator)]
+    if model.reverse is not None:
+        roles += [
+            ("reverse generator", model.reverse.generator),
+            ("reverse discriminator", model.reverse.discriminator),
+        ]
+    for role, network in roles:
         if network is None:
             yield f"{role}: none"
             continue

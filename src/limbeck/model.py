@@ -27,8 +27,11 @@ ARCHITECTURES = "limbeck.architectures."
 
 @dataclass(frozen=True)
 class Model:
-    """A generator (for diffusion: the denoiser), the discriminator it was trained against, and where both come from.
+    """Networks by role: the generator (for diffusion: the denoiser) is what is compressed and shipped, the others only
+    play along and are kept for training; and where all of them come from.
 
+    discriminator: what the generator was trained against.
+    reverse: the model of the other direction, of translations that are trained in both.
     history: one mapping per stage passed, oldest first, e.g. {"stage": "prune", "ratio": 0.7}.
     terms: licence note of the weights; a student inherits its teacher's.
     masks: of the generator's parameters, by name; false where a weight is switched off and stays zero.
@@ -39,6 +42,7 @@ class Model:
     history: tuple[Mapping[str, Any], ...] = ()
     terms: str = ""
     masks: Masks = field(default_factory=dict)
+    reverse: "Model | None" = None
 
     def after(self, stage: str, **facts: Any) -> "Model":
         """The same networks with one more entry in the history."""
@@ -55,10 +59,20 @@ class Pair:
 
 def save(model: Model, path: str | Path, dtype: torch.dtype | None = None) -> Path:
     """Write a model as safetensors, aside and renamed; `dtype` stores floating-point weights narrower."""
+    header, tensors = _contents(model, dtype)
+    header = {"format": FORMAT, **header}
+    # One entry only: safetensors writes several in random order, and equal models shall be equal files.
+    metadata = {"limbeck": json.dumps(header, sort_keys=True)}
+    with written_aside(path) as aside:
+        safetensors.torch.save_file(tensors, aside, metadata=metadata)
+    return Path(path)
+
+
+def _contents(model: Model, dtype: torch.dtype | None) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """What the header says of a model, and its tensors by role and name."""
     networks = {"generator": model.generator, "discriminator": model.discriminator}
     check_masks(model.generator, model.masks)
     header: dict[str, Any] = {
-        "format": FORMAT,
         "networks": {
             role: {"class": f"{type(net).__module__}.{type(net).__name__}", "arguments": net.arguments}
             for role, net in networks.items()
@@ -75,11 +89,10 @@ def save(model: Model, path: str | Path, dtype: torch.dtype | None = None) -> Pa
         if net is not None
         for name, value in stored(net, model.masks if role == "generator" else {}, dtype).items()
     }
-    # One entry only: safetensors writes several in random order, and equal models shall be equal files.
-    metadata = {"limbeck": json.dumps(header, sort_keys=True)}
-    with written_aside(path) as aside:
-        safetensors.torch.save_file(tensors, aside, metadata=metadata)
-    return Path(path)
+    if model.reverse is not None:
+        header["reverse"], others = _contents(model.reverse, dtype)
+        tensors |= {f"reverse.{name}": value for name, value in others.items()}
+    return header, tensors
 
 
 def stored(network: Network, masks: Masks, dtype: torch.dtype | None = None) -> dict[str, torch.Tensor]:
@@ -103,22 +116,28 @@ def load_native(path: str | Path) -> Model:
             if header.get("format") != FORMAT:
                 raise CheckpointError(f"{path}: not a {FORMAT} file (format: {header.get('format', 'none stated')})")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-        masks: dict[str, Any] = dict.fromkeys(header.get("masks", ()))
-        networks = {
-            role: _rebuilt(path, role, entry, tensors, masks if role == "generator" else {})
-            for role, entry in header["networks"].items()
-        }
-        return Model(
-            generator=networks["generator"],
-            discriminator=networks.get("discriminator"),
-            history=tuple(header["history"]),
-            terms=header["terms"],
-            masks=masks,
-        )
+        return _model(path, header, tensors)
     except (safetensors.SafetensorError, OSError, json.JSONDecodeError) as error:
         raise CheckpointError(f"{path}: unreadable safetensors file ({_one_line(error)})") from error
     except (KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path}: damaged header ({type(error).__name__}: {_one_line(error)})") from error
+
+
+def _model(path: str | Path, header: dict[str, Any], tensors: dict[str, torch.Tensor], part: str = "") -> Model:
+    """The model that a header describes. part: what stands before its roles in the names of tensors."""
+    masks: dict[str, Any] = dict.fromkeys(header.get("masks", ()))
+    networks = {
+        role: _rebuilt(path, part + role, entry, tensors, masks if role == "generator" else {})
+        for role, entry in header["networks"].items()
+    }
+    return Model(
+        generator=networks["generator"],
+        discriminator=networks.get("discriminator"),
+        history=tuple(header["history"]),
+        terms=header["terms"],
+        masks=masks,
+        reverse=_model(path, header["reverse"], tensors, f"{part}reverse.") if "reverse" in header else None,
+    )
 
 
 def _rebuilt(
