@@ -7,8 +7,10 @@ import torch
 
 from limbeck.callbacks.checkpoint import Checkpoint
 from limbeck.distillation.discriminators import Both, Fresh, FromTeacher, Gated
+from limbeck.distillation.gan import GanDistillation
 from limbeck.distillation.gates import Gates
 from limbeck.embeddings.torchvision_shim import imported
+from limbeck.errors import UserError
 from limbeck.frozen import Frozen
 from limbeck.losses.gcc import Collaborative
 from limbeck.losses.nickel import Nickel
@@ -17,7 +19,7 @@ from limbeck.losses.regularization import R1, PathLength
 from limbeck.losses.relation import Relation
 from limbeck.losses.weighted import Term, Weighted
 
-from .training import adam, companion, same, state
+from .training import adam, adversarial, companion, same, state
 
 pl = imported("pytorch_lightning")
 
@@ -113,6 +115,20 @@ def test_a_frozen_judge_judges_and_stays(train, pair):
     alone = train({"teacher": judge})
     assert len(alone.trainer.optimizers) == 1
     assert not same(state(pair.student.generator), state(alone.student))
+
+
+def test_no_judge_is_needed_where_no_term_asks_one(pair):
+    alone = {"judges": {}, "discriminator_terms": {}, "kimg": 0.008, "batch_size": 4, "generator_optimizer": adam(1e-3)}
+    module = GanDistillation(pair, generator_terms={"pixel_l1": Weighted(term=PixelL1())}, **alone)
+    assert module.final_judge() is None
+    assert len(module.configure_optimizers()) == 1
+    asking, theirs = adversarial()
+    with pytest.raises(
+        UserError, match=r"discriminator=none: loss/generator 'nonsaturating' needs one; allowed: fresh"
+    ):
+        GanDistillation(pair, generator_terms=asking, **alone)
+    with pytest.raises(UserError, match=r"loss/discriminator: the chosen distillation has no such player; select \[\]"):
+        GanDistillation(pair, generator_terms=asking, **alone | {"discriminator_terms": theirs})
 
 
 def test_an_adapter_is_trained_with_the_first_judge_and_kept_in_checkpoints(train, pair):

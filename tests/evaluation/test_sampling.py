@@ -5,10 +5,41 @@ from limbeck import Model, sample
 from limbeck.architectures.ddpm import UNet
 from limbeck.errors import UserError
 from limbeck.evaluation import sampling
-from limbeck.evaluation.sampling import drawn_latents, eight_bits, from_eight_bits, latent_batches, stages
+from limbeck.evaluation.sampling import eight_bits, from_eight_bits, input_batches, inputs_of, stages
 from limbeck.functional.diffusion import ddim, time_grid
 
-from .conftest import tiny_model
+from .conftest import NoiseSource, tiny_model
+
+
+class Halved(UNet):
+    """Draws half of the image it is given."""
+
+    draws_from = "images"
+
+    def draw(self, latent, label=None, **how):
+        return latent / 2
+
+
+class Sources(NoiseSource):
+    """Its images serve as those to start from."""
+
+    def sources(self):
+        return self.images
+
+
+def test_a_network_that_draws_from_images_takes_them_from_the_data_in_order():
+    network = Halved(resolution=16, level_widths=[8], blocks_per_level=1, norm_groups=2, attention_levels=[])
+    expected = from_eight_bits(Sources(3).images.images) / 2
+    assert torch.equal(sample(Model(network), 3, data=Sources(3), batch_size=2), expected)
+    parts = list(input_batches(network, 3, 0, batch_size=2, data=Sources(3)))
+    assert [start for start, _ in parts] == [0, 2]
+    assert torch.equal(torch.cat([part.source for _, part in parts]) / 2, expected)
+    with pytest.raises(UserError, match="num_images=4: the data hold 3 images to start from"):
+        sample(Model(network), 4, data=Sources(3))
+    with pytest.raises(UserError, match="Halved draws from images: give the data"):
+        sample(Model(network), 3)
+    with pytest.raises(UserError, match="NoiseSource holds no images to start from"):
+        sample(Model(network), 3, data=NoiseSource())
 
 
 def test_the_images_are_those_of_the_seeded_latents(model):
@@ -51,10 +82,10 @@ def test_truncation_reaches_the_generator(model):
 
 def test_labels_are_drawn_uniformly_or_taken():
     model = tiny_model(num_classes=4)
-    drawn = drawn_latents(model.generator, 400, seed=0)
+    drawn = inputs_of(model.generator, 400, seed=0)
     counts = torch.bincount(drawn.label, minlength=4)
     assert counts.min() > 60
-    assert torch.equal(sample(model, 5), sample(model, 5, label=drawn_latents(model.generator, 5, 0).label))
+    assert torch.equal(sample(model, 5), sample(model, 5, label=inputs_of(model.generator, 5, 0).label))
     assert not torch.allclose(
         sample(model, 5, label=torch.zeros(5).long()), sample(model, 5, label=torch.ones(5).long())
     )
@@ -114,25 +145,25 @@ def test_wrong_arguments_of_a_denoiser(diffusion, arguments, message):
 
 
 def test_latents_drawn_in_parts_are_those_drawn_at_once(diffusion, monkeypatch):
-    whole = drawn_latents(diffusion.generator, 7, seed=3).latent
+    whole = inputs_of(diffusion.generator, 7, seed=3).source
     for at_once in (2**25, 100):
         monkeypatch.setattr(sampling, "AT_ONCE", at_once)
-        parts = list(latent_batches(diffusion.generator, 7, 3, batch_size=3))
+        parts = list(input_batches(diffusion.generator, 7, 3, batch_size=3))
         assert [start for start, _ in parts] == [0, 3, 6]
-        assert torch.equal(torch.cat([part.latent for _, part in parts]), whole)
+        assert torch.equal(torch.cat([part.source for _, part in parts]), whole)
 
 
 def test_labels_are_drawn_with_their_latents():
     generator = tiny_model(num_classes=5).generator
-    whole = drawn_latents(generator, 6, seed=1)
-    labels = [part.label for _, part in latent_batches(generator, 6, 1, batch_size=4)]
+    whole = inputs_of(generator, 6, seed=1)
+    labels = [part.label for _, part in input_batches(generator, 6, 1, batch_size=4)]
     assert torch.equal(torch.cat(labels), whole.label)
 
 
 def test_stages_lead_from_the_noise_to_the_image(diffusion):
     found = stages(diffusion, 4, seed=2, steps=5)
     assert found.shape == (4, 3, 8, 8)
-    assert torch.equal(found[0], drawn_latents(diffusion.generator, 1, seed=2).latent[0])
+    assert torch.equal(found[0], inputs_of(diffusion.generator, 1, seed=2).source[0])
     torch.testing.assert_close(found[-1].clamp(-1, 1), sample(diffusion, 1, seed=2, steps=5)[0])
     assert not torch.equal(found[1], found[2])
     assert stages(tiny_model(), 4) is None

@@ -1,6 +1,8 @@
 import pytest
 import torch
 
+from limbeck.architectures.ddpm import UNet
+from limbeck.architectures.stylegan2 import Generator
 from limbeck.embeddings.random_projection import RandomProjection
 from limbeck.errors import UserError
 from limbeck.losses.adversarial import NonSaturatingGenerator
@@ -9,6 +11,7 @@ from limbeck.losses.dime import Dime
 from limbeck.losses.image_step import ImageStep
 from limbeck.losses.mmd import Linear, Mmd
 from limbeck.losses.noise_prediction import NoisePrediction
+from limbeck.losses.regularization import PathLength
 from limbeck.losses.steps import GeneratorStep
 from limbeck.losses.weighted import Term, Weighted, cadences, checked_terms
 
@@ -47,6 +50,10 @@ def test_cadences_group_terms_with_ordinary_ones_first():
     assert list(cadences(terms)) == [1, 16]
 
 
+STYLED = Generator(resolution=8, channel_max=2, z_dim=2, w_dim=2)
+PLAIN = UNet(resolution=8, level_widths=[8], blocks_per_level=1, norm_groups=2, attention_levels=[])
+
+
 class ReadsImages(Term):
     def forward(self, step: ImageStep):
         return step.student_image.sum()
@@ -54,13 +61,20 @@ class ReadsImages(Term):
 
 def test_a_regime_that_offers_other_steps_is_refused_by_name():
     for offered in (GeneratorStep, DenoisingStep):
-        ReadsImages().check_fits("loss/generator: 'x'", offered)
-        Constant().check_fits("loss/generator: 'x'", offered)  # says nothing, so anything goes
-    NonSaturatingGenerator().check_fits("loss/generator: 'nonsaturating'", GeneratorStep)
+        ReadsImages().check_fits("loss/generator: 'x'", offered, STYLED)
+        Constant().check_fits("loss/generator: 'x'", offered, STYLED)  # says nothing, so anything goes
+    NonSaturatingGenerator().check_fits("loss/generator: 'nonsaturating'", GeneratorStep, STYLED)
     with pytest.raises(UserError, match=r"loss/generator: 'nonsaturating': reads a GeneratorStep.*DenoisingStep"):
-        NonSaturatingGenerator().check_fits("loss/generator: 'nonsaturating'", DenoisingStep)
+        NonSaturatingGenerator().check_fits("loss/generator: 'nonsaturating'", DenoisingStep, STYLED)
     with pytest.raises(UserError, match=r"reads a DenoisingStep.*GeneratorStep"):
-        NoisePrediction().check_fits("loss/generator: 'noise_prediction'", GeneratorStep)
+        NoisePrediction().check_fits("loss/generator: 'noise_prediction'", GeneratorStep, STYLED)
+
+
+def test_what_needs_styles_is_refused_by_name_where_there_are_none():
+    PathLength().check_fits("loss/generator: 'path_length'", GeneratorStep, STYLED)
+    with pytest.raises(UserError, match=r"loss/generator: 'path_length': needs a style-based generator, not a UNet"):
+        PathLength().check_fits("loss/generator: 'path_length'", GeneratorStep, PLAIN)
+    NonSaturatingGenerator().check_fits("x", GeneratorStep, PLAIN)
 
 
 def test_statistics_of_many_samples_need_a_teacher_that_draws_in_one_pass():
@@ -69,6 +83,6 @@ def test_statistics_of_many_samples_need_a_teacher_that_draws_in_one_pass():
         (Dime(**settings, statistics="global"), "dime.term.statistics='global'"),
         (Mmd(**settings, kernel=Linear(), teacher="cache"), "mmd.term.teacher='cache'"),
     ):
-        term.check_fits("x", GeneratorStep)
+        term.check_fits("x", GeneratorStep, STYLED)
         with pytest.raises(UserError, match=setting):
-            term.check_fits("x", DenoisingStep)
+            term.check_fits("x", DenoisingStep, STYLED)

@@ -5,7 +5,7 @@ A channel group lists every place where the same channels appear, so that one fu
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, Self
@@ -107,9 +107,12 @@ class Maskable:
 class Network(nn.Module, ABC):
     """A generator, denoiser or discriminator that can be written to a file and built again from it.
 
-    resolution and num_channels of its images; num_classes: 0 if it takes no labels; latent_shape: of what it draws one
-    image from. Style-based generators also have z_dim and the parts `mapping(latent, label) -> style` and
-    `synthesis(style) -> image`; denoisers have block_names, of the blocks whose outputs `forward` can return.
+    resolution and num_channels of its images; num_classes: 0 if it takes no labels.
+    draws_from, latent_shape: what it draws one image from: standard "noise" (a latent, or an image full of it), or
+    another image of this shape, which only data can give.
+    num_styles: layers that read a style of their own; 0 for a network without styles. Style-based generators also have
+    z_dim and the parts `mapping(latent, label) -> style` and `synthesis(style) -> image`.
+    block_names: of a denoiser, the blocks whose outputs `forward` can return.
 
     draw_settings: names of the settings that `draw` reads, in the order in which reports show them.
     truncates_widths: the family's published students keep int(size * (1 - ratio)) channels of a group, in floating
@@ -122,6 +125,8 @@ class Network(nn.Module, ABC):
     num_channels: int
     num_classes: int
     latent_shape: tuple[int, ...]
+    draws_from: Literal["noise", "images"] = "noise"
+    num_styles: int = 0
     z_dim: int
     mapping: Any
     synthesis: Any
@@ -179,8 +184,21 @@ class Network(nn.Module, ABC):
         """
         return nullcontext()
 
+    def styled(self, latent: Tensor, label: Tensor | None = None) -> Tensor:
+        """What `rendered` draws from: the styles [n, d] of latents, or, where there are none, the latents."""
+        return latent
+
+    def rendered(
+        self, style: Tensor, label: Tensor | None = None, *, noise: Any = "const", features: Sequence[int] = ()
+    ) -> tuple[Tensor, dict[int, Tensor]]:
+        """One pass: images of what `styled` gave (or of one style per layer), and block outputs of these sizes.
+
+        noise: what a network that injects any takes; features: asked of style-based generators alone.
+        """
+        return self(style) if label is None else self(style, label), {}
+
     def draw(self, latent: Tensor, label: Tensor | None = None, **how: Any) -> Tensor:
-        """Images [n, c, h, w] from standard normal latents [n, *latent_shape], nominally in [-1, 1].
+        """Images [n, c, h, w] from what the network draws from, [n, *latent_shape]; nominally in [-1, 1].
 
         how: settings of any family; those of other families are ignored.
         """

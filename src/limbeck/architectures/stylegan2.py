@@ -352,6 +352,7 @@ class Generator(Network):
             clamp=clamp,
             kernels=self._arguments["kernels"],
         )
+        self.num_styles = self.synthesis.num_styles
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(
@@ -370,6 +371,17 @@ class Generator(Network):
     ) -> Tensor:
         """The images of one forward pass."""
         return self(latent, noise=noise, truncation=truncation, label=label)
+
+    def styled(self, latent: Tensor, label: Tensor | None = None) -> Tensor:
+        return self.mapping(latent, label)
+
+    def rendered(
+        self, style: Tensor, label: Tensor | None = None, *, noise: Any = "const", features: Sequence[int] = ()
+    ) -> tuple[Tensor, dict[int, Tensor]]:
+        """The label is in the style already."""
+        if not features:
+            return self.synthesis(style, noise=noise), {}
+        return self.synthesis(style, noise=noise, return_features=features)
 
     @property
     def arguments(self) -> dict[str, Any]:

@@ -10,6 +10,8 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from limbeck.errors import UserError
+
 Batch = tuple[Tensor, Tensor]
 
 
@@ -96,6 +98,13 @@ class ImageSource(ABC):
 
         Folders and zip files give their training images here, as the papers do.
         """
+
+    def sources(self) -> ImageDataset:
+        """Held-out images from which a translation network starts, with the labels that it reads; never mirrored.
+
+        Raises: UserError if the data hold the images to be drawn alone.
+        """
+        raise UserError(f"data: {type(self).__name__} holds no images to start from, which a translation network needs")
 
     @abstractmethod
     def digest(self) -> str:

@@ -4,7 +4,7 @@ Source: Fang et al., "Structural Pruning for Diffusion Models", 2023, and the DD
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +31,6 @@ class DiffusionDistillation(StudentTraining):
     Differs: the moving average is given by its half-life in images; 0.9999 a step of 128 images is 887.2 kimg.
     """
 
-    step_kinds: ClassVar = {"generator": DenoisingStep}
     alpha_bar: Tensor
 
     def __init__(
@@ -58,6 +57,7 @@ class DiffusionDistillation(StudentTraining):
         super().__init__(
             pair,
             terms={"generator": generator_terms, "discriminator": discriminator_terms or {}},
+            step_kinds={"generator": DenoisingStep},
             ema_half_life_kimg=ema_half_life_kimg,
             clip_gradient_norm=clip_gradient_norm,
             **training,

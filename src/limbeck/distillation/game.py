@@ -1,4 +1,4 @@
-"""One generator against its judges: micro-batches, optimizers and turns of both sides.
+"""One generator against its judges, if it has any: micro-batches, optimizers and turns of both sides.
 
 Each side has an ordinary turn and one further turn per lazy cadence of its terms, in the order of the official
 StyleGAN2 release: generator, then discriminators.
@@ -25,8 +25,9 @@ from limbeck.parallel import world_size
 class Sampling:
     """How micro-batches are drawn.
 
-    micro_batch_size: images per forward pass; mixing_probability: share of images with mixed styles; noise: see
-    `losses.steps.Draw`. statistics_half_life_kimg: of what the student measures of its activations.
+    micro_batch_size: images per forward pass; mixing_probability: share of images with mixed styles, of networks that
+    have styles; noise: see `losses.steps.Draw`. statistics_half_life_kimg: of what the student measures of its
+    activations.
     """
 
     micro_batch_size: int
@@ -58,7 +59,7 @@ class Game:
     def __post_init__(self) -> None:
         self.trained = {n: judge for n, judge in self.players.discriminators.items() if not isinstance(judge, Frozen)}
 
-    def optimizers(self, make_generator: MakeOptimizer, make_discriminator: MakeOptimizer) -> list[Optimizer]:
+    def optimizers(self, make_generator: MakeOptimizer, make_discriminator: MakeOptimizer | None) -> list[Optimizer]:
         """One for the generator, one per trained judge; terms' own parameters join the first of their player."""
         generator = [*self.players.student.parameters(), *own_parameters(self.generator_terms)]
         judges = [[*judge.parameters()] for judge in self.trained.values()]
@@ -66,7 +67,7 @@ class Game:
             judges[0] += own_parameters(self.discriminator_terms)
         return [
             corrected(make_generator, generator, self.generator_terms),
-            *(corrected(make_discriminator, judge, self.discriminator_terms) for judge in judges),
+            *(corrected(make_discriminator, judge, self.discriminator_terms) for judge in judges if make_discriminator),
         ]
 
     def play(self, loop: Loop, optimizers: Sequence, real: Tensor, label: Tensor) -> None:
@@ -130,12 +131,14 @@ class Game:
         return list(zip(parts, draw.split([part.stop - part.start for part in parts]), strict=True))
 
     def _draw(self, label: Tensor) -> Draw:
-        """Latents and style-mixing crossovers for as many images as there are labels."""
+        """Latents, and where styles are mixed their crossovers, for as many images as there are labels."""
         student, n, device = self.players.student, len(label), label.device
-        latents = torch.randn(2, n, student.z_dim, device=device)
-        crossover = torch.randint(1, student.synthesis.num_styles, (n,))
-        mixes = torch.rand(n) < self.sampling.mixing_probability
-        crossover = torch.where(mixes, crossover, student.synthesis.num_styles)
+        latents = torch.randn(2 if student.num_styles else 1, n, *student.latent_shape, device=device)
+        crossover = None
+        if student.num_styles:
+            crossover = torch.randint(1, student.num_styles, (n,))
+            mixes = torch.rand(n) < self.sampling.mixing_probability
+            crossover = torch.where(mixes, crossover, student.num_styles)
         return Draw(latents, crossover, label if student.num_classes else None, self.sampling.noise)
 
     def let_train(self, *, student: bool = True, judges: bool = True) -> None:

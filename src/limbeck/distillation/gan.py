@@ -1,4 +1,4 @@
-"""Adversarial training of a student generator, with or without a teacher: one loop for every GAN method.
+"""Training of a student generator that draws from latents, with or without a teacher and judges: one loop for all.
 
 What one generator and its judges do to each other stands in `distillation.game`; here are the mean style, the logits
 in the log, and whatever else is trained beside them.
@@ -7,7 +7,7 @@ in the log, and whatever else is trained beside them.
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,16 +29,15 @@ from limbeck.parallel import mean_over_processes
 class GanDistillation(StudentTraining):
     """Trains `pair.student`'s generator and the judges; `ema` is the result. More arguments: `StudentTraining`.
 
-    w_avg_beta: decay of the mean style that truncation pulls towards.
-    noise: what teacher and student inject, see `losses.steps.Draw`.
+    judges: none is legal where no term asks them.
+    mixing_probability, w_avg_beta (decay of the mean style that truncation pulls towards), noise (what teacher and
+        student inject, see `losses.steps.Draw`): of style-based generators; others have no use for them.
+        Differs: the mean style moves once a step, in the generator's turn; released code moves it in the
+        discriminator's too, so twice as often.
     statistics_half_life_kimg: of StyleGAN3's magnitudes, which move in the pass that draws images for the judges, once
         per micro-batch.
-        Differs: it moves once a step, in the generator's turn; released code moves it in the discriminator's too, so
-        twice as often.
     companions: what is trained beside the student, by name; they take their turns before it.
     """
-
-    step_kinds: ClassVar = {"generator": GeneratorStep, "discriminator": DiscriminatorStep}
 
     def __init__(
         self,
@@ -48,7 +47,7 @@ class GanDistillation(StudentTraining):
         generator_terms: Mapping[str, Weighted],
         discriminator_terms: Mapping[str, Weighted],
         generator_optimizer: MakeOptimizer,
-        discriminator_optimizer: MakeOptimizer,
+        discriminator_optimizer: MakeOptimizer | None = None,
         mixing_probability: float = 0.9,
         w_avg_beta: float = 0.998,
         noise: str = "random",
@@ -56,16 +55,21 @@ class GanDistillation(StudentTraining):
         companions: Mapping[str, Companion] | None = None,
         **training: Any,
     ):
-        super().__init__(pair, terms={"generator": generator_terms, "discriminator": discriminator_terms}, **training)
+        kinds: dict[str, type[Step]] = {"generator": GeneratorStep}
+        if judges:
+            kinds["discriminator"] = DiscriminatorStep
+        terms = {"generator": generator_terms, "discriminator": discriminator_terms}
+        super().__init__(pair, terms=terms, step_kinds=kinds, **training)
         if noise not in ("random", "const", "none"):
             raise UserError(f"distillation.noise={noise!r}: must be 'random', 'const' or 'none'")
-        if not judges:
-            raise UserError("discriminator=none: adversarial training needs a discriminator; allowed: fresh, teacher …")
+        for name, weighted in generator_terms.items():
+            if weighted.term.reads_judges and not judges:
+                raise UserError(f"discriminator=none: loss/generator {name!r} needs one; allowed: fresh, teacher …")
         if companions:  # a copy, because they may train it
             judge = copy.deepcopy(pair.teacher.discriminator)
             self.pair = replace(self.pair, teacher=replace(self.pair.teacher, discriminator=judge))
-        terms = [weighted.term for weighted in [*generator_terms.values(), *discriminator_terms.values()]]
-        read = bool(companions) or any(term.reads_teacher_judge for term in terms)
+        everyone = [*generator_terms.values(), *discriminator_terms.values()]
+        read = bool(companions) or any(weighted.term.reads_teacher_judge for weighted in everyone)
         self.teacher_judge = Frozen(_teacher_judge(self.pair), half=self.frozen_half) if read else None
         self.judges = nn.ModuleDict(judges)
         for some in judges.values():
@@ -96,8 +100,8 @@ class GanDistillation(StudentTraining):
         return list(self.companions.values())  # type: ignore[arg-type]
 
     def final_judge(self) -> nn.Module | None:
-        """The first one."""
-        judge = next(iter(self.judges.values()))
+        """The first one; None of none."""
+        judge = next(iter(self.judges.values()), None)
         return judge.network if isinstance(judge, Frozen) else judge
 
     def play(self, optimizers: list, real: Tensor, label: Tensor) -> None:
@@ -116,7 +120,7 @@ class GanDistillation(StudentTraining):
                 for name in step.players.discriminators:
                     self.note(f"logits/{name}/real", step.real_logits[name].mean(), step.num_rows)
                     self.note(f"logits/{name}/fake", step.fake_logits[name].mean(), step.num_rows)
-            elif isinstance(step, GeneratorStep):
+            elif isinstance(step, GeneratorStep) and self.student.num_styles:
                 styles.append(step.student_style[:, 0])
         if styles:
             mean = mean_over_processes(torch.cat(styles).mean(dim=0))

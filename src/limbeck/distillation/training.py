@@ -8,7 +8,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -28,7 +28,8 @@ from limbeck.model import Pair
 class StudentTraining(pl.LightningModule, Loop):
     """Trains `student`, a copy of `pair.student`'s generator; its moving average `ema` is the result.
 
-    terms: of every player, by player and name. step_kinds: what a regime offers to each player's terms.
+    terms: of every player, by player and name. step_kinds: what a regime offers to each player's terms; a player that
+    is not named does not play, and has no terms.
     batch_size: images per optimizer step over all processes. micro_batch_size: of them per forward pass; None for all.
     ema_half_life_kimg, ema_ramp_up: see `schedules.ema_decay`. warmup_kimg, decay_kimg: of the learning rates.
     frozen_precision: "float32" or "bfloat16" for teacher and feature networks.
@@ -37,13 +38,13 @@ class StudentTraining(pl.LightningModule, Loop):
     """
 
     automatic_optimization = False
-    step_kinds: ClassVar[Mapping[str, type[Step]]]
 
     def __init__(
         self,
         pair: Pair,
         *,
         terms: Mapping[str, Mapping[str, Weighted]],
+        step_kinds: Mapping[str, type[Step]],
         kimg: float,
         batch_size: int,
         micro_batch_size: int | None = None,
@@ -63,11 +64,11 @@ class StudentTraining(pl.LightningModule, Loop):
             raise UserError(f"distillation.clip_gradient_norm={clip_gradient_norm}: must be above 0, or null")
         learning_rate_scale(0, kimg, warmup_kimg=warmup_kimg, decay_kimg=decay_kimg)
         for player, some in terms.items():
-            if bool(some) != (player in self.step_kinds):
+            if bool(some) != (player in step_kinds):
                 lacks = "no term is selected" if not some else "the chosen distillation has no such player; select []"
                 raise UserError(f"loss/{player}: {lacks}")
             for name, weighted in some.items():
-                weighted.term.check_fits(f"loss/{player}: {name!r}", self.step_kinds[player])
+                weighted.term.check_fits(f"loss/{player}: {name!r}", step_kinds[player], pair.teacher.generator)
         self.frozen_half = frozen_precision == "bfloat16"
         self.student = copy.deepcopy(pair.student.generator).train().requires_grad_(True)
         self.ema = copy.deepcopy(pair.student.generator).eval().requires_grad_(False)

@@ -68,7 +68,7 @@ class Judgement:
             if rows[-1].metrics:
                 tell(f"{name}: " + ", ".join(f"{key} {value:.4g}" for key, value in rows[-1].metrics.items()))
         if parallel.rank() == 0:
-            self._picture_stages(models, folder / STAGES_PICTURE)
+            self._picture_stages(models, data, folder / STAGES_PICTURE)
         generator = next(iter(models.values())).generator
         return Report(
             rows=rows,
@@ -98,7 +98,7 @@ class Judgement:
                 )
         picture = folder / PICTURES / f"{name}.png"
         if parallel.rank() == 0:
-            images = sample(model, self.num_pictures, seed=self.picture_seed, **self._how())
+            images = sample(model, self.num_pictures, seed=self.picture_seed, data=data, **self._how())
             with written_aside(picture) as aside:
                 image_grid(images, columns=self._columns).save(aside, format="PNG")
         return Row(
@@ -123,9 +123,10 @@ class Judgement:
         """The protocol's settings except for injected noise, which would hide differences between pictures."""
         return {name: value for name, value in self.protocol.how().items() if name != "noise"}
 
-    def _picture_stages(self, models: Mapping[str, Model], path: Path) -> None:
+    def _picture_stages(self, models: Mapping[str, Model], data: ImageSource, path: Path) -> None:
         """One row per model: how its first picture comes to be, if it takes several passes."""
-        rows = [stages(model, NUM_STAGES, seed=self.picture_seed, **self._how()) for model in models.values()]
+        how = {"seed": self.picture_seed, "data": data, **self._how()}
+        rows = [stages(model, NUM_STAGES, **how) for model in models.values()]
         found = [row.cpu() for row in rows if row is not None]
         if found:
             with written_aside(path) as aside:

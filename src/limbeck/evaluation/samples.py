@@ -1,4 +1,4 @@
-"""What metrics ask for, made when first asked for: images, features, the teacher's images of the same latents."""
+"""What metrics ask for, made when first asked for: images, features, the teacher's images of the same inputs."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
@@ -10,24 +10,19 @@ from torch import Tensor
 
 from limbeck import parallel
 from limbeck.architectures.base import Network
+from limbeck.architectures.inputs import Inputs
 from limbeck.data.base import ImageSource
 from limbeck.embeddings.base import Embedding
 from limbeck.evaluation.image_store import ImageStore
 from limbeck.evaluation.reference import num_reference_images, reference_features
-from limbeck.evaluation.sampling import (
-    Latents,
-    drawn_images,
-    eight_bits,
-    from_eight_bits,
-    latent_batches,
-)
+from limbeck.evaluation.sampling import drawn_images, eight_bits, from_eight_bits, input_batches
 from limbeck.metrics.base import Samples
 from limbeck.model import Model
 from limbeck.seeds import batch_seed
 
 KEPT_MIB = 512  # images of a model are kept up to this size per process, and drawn anew for each embedding beyond it
 Progress = Callable[[str, int, int], None]
-Batch = tuple[int, Latents]  # index of the first latent, latents
+Batch = tuple[int, Inputs]  # number of the first image, inputs
 
 
 @dataclass(frozen=True)
@@ -108,7 +103,7 @@ class DrawnSamples(Samples):
         )
 
     def _over_batches(self, function: Callable[[Batch], Tensor], num_images: int, what: str) -> Tensor:
-        """Rows that `function` makes of the batches that hold the first `num_images` latents, on the CPU."""
+        """Rows that `function` makes of the batches that hold the first `num_images` inputs, on the CPU."""
 
         def computed(batch: Batch) -> Tensor:
             with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
@@ -119,12 +114,13 @@ class DrawnSamples(Samples):
 
     def _own_batches(self, num_images: int) -> Iterator[tuple[int, Batch]]:
         drawing = self.drawing
-        batches = latent_batches(self.model.generator, drawing.num_images, drawing.seed, drawing.batch_size)
-        for number, (start, latents) in enumerate(batches):
+        amounts = drawing.num_images, drawing.seed, drawing.batch_size
+        batches = input_batches(self.model.generator, *amounts, data=self.data)
+        for number, (start, inputs) in enumerate(batches):
             if start >= num_images:
                 return
             if number % parallel.world_size() == parallel.rank():
-                yield number, (start, latents)
+                yield number, (start, inputs)
 
     def _student_image(self, batch: Batch) -> Tensor:
         start = batch[0]
@@ -138,16 +134,16 @@ class DrawnSamples(Samples):
 
     def _drawn(self, generator: Network, batch: Batch) -> Tensor:
         """One batch on the device of the embeddings, in 8 bits if the protocol says so; from the store if possible."""
-        start, latents = batch
+        start, inputs = batch
         drawing = self.drawing
 
         def draw() -> Tensor:
-            image = drawn_images(generator, latents, seed=batch_seed(drawing.seed, start), **drawing.how)
+            image = drawn_images(generator, inputs, seed=batch_seed(drawing.seed, start), **drawing.how)
             return eight_bits(image) if drawing.quantize else image
 
         if self.store is None:
             return draw().to(self.device)
-        shape = (len(latents), generator.num_channels, generator.resolution, generator.resolution)
+        shape = (len(inputs), generator.num_channels, generator.resolution, generator.resolution)
         return self.store.batch(generator, dataclasses.asdict(drawing), start, draw, shape).to(self.device)
 
     def _as_float(self, image: Tensor) -> Tensor:

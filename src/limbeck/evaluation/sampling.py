@@ -1,14 +1,16 @@
-"""Images of a model from a seed: the same latents in the same order on every machine and number of processes."""
+"""Images of a model from a seed: the same inputs in the same order on every machine and number of processes."""
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from limbeck.architectures.base import Network
+from limbeck.architectures.inputs import Inputs, drawn_inputs
+from limbeck.data.base import ImageSource
 from limbeck.errors import UserError
 from limbeck.model import Model
 from limbeck.seeds import batch_seed, seeded
@@ -16,60 +18,60 @@ from limbeck.seeds import batch_seed, seeded
 AT_ONCE = 2**25  # numbers, 128 MiB
 
 
-@dataclass(frozen=True)
-class Latents:
-    """What images are drawn from: latent [n, *latent_shape] and, if there are classes, label [n]; on the CPU."""
+def inputs_of(generator: Network, num_images: int, seed: int = 0, *, data: ImageSource | None = None) -> Inputs:
+    """What `num_images` images are drawn from: latents and labels of a seed, or the first sources that `data` holds.
 
-    latent: Tensor
-    label: Tensor | None
-
-    def __len__(self) -> int:
-        return len(self.latent)
-
-    def part(self, start: int, stop: int) -> "Latents":
-        """Rows `start` up to `stop`."""
-        return Latents(self.latent[start:stop], None if self.label is None else self.label[start:stop])
-
-
-def drawn_latents(generator: Network, num_images: int, seed: int) -> Latents:
-    """Normal latents and uniform labels from a generator on the CPU, so that every device gets the same."""
+    Raises: UserError if the network draws from images and there are too few.
+    """
     if num_images < 1:
         raise UserError(f"num_images={num_images}: must be at least 1")
-    source = torch.Generator().manual_seed(seed)
-    latent = torch.randn(num_images, *generator.latent_shape, generator=source)
-    classes = generator.num_classes
-    label = torch.randint(classes, (num_images,), generator=source) if classes else None
-    return Latents(latent, label)
+    if generator.draws_from == "images":
+        return _sources(generator, data, 0, num_images)
+    return drawn_inputs(generator, num_images, torch.Generator().manual_seed(seed))
 
 
-def latent_batches(generator: Network, num_images: int, seed: int, batch_size: int) -> Iterator[tuple[int, Latents]]:
-    """`drawn_latents` part by part, each with the number of its first image.
+def input_batches(
+    generator: Network, num_images: int, seed: int, batch_size: int, *, data: ImageSource | None = None
+) -> Iterator[tuple[int, Inputs]]:
+    """`inputs_of` part by part, each with the number of its first image.
 
-    Noise images are drawn part by part too, because all of them may not fit into memory. That gives the same numbers
-    where a part holds a multiple of 16 of them.
+    Noise images and sources are made part by part too, because all of them may not fit into memory. For noise that
+    gives the same numbers where a part holds a multiple of 16 of them.
     """
+    of_data = generator.draws_from == "images"
     size = math.prod(generator.latent_shape)
-    if generator.num_classes or num_images * size <= AT_ONCE:
-        whole = drawn_latents(generator, num_images, seed)
+    if not of_data and (generator.num_classes or num_images * size <= AT_ONCE):
+        whole = inputs_of(generator, num_images, seed)
         for start in range(0, num_images, batch_size):
             yield start, whole.part(start, start + batch_size)
         return
-    source = torch.Generator().manual_seed(seed)
+    numbers = torch.Generator().manual_seed(seed)
     for start in range(0, num_images, batch_size):
         count = min(batch_size, num_images - start)
-        yield start, Latents(torch.randn(count, *generator.latent_shape, generator=source), None)
+        yield start, _sources(generator, data, start, count) if of_data else drawn_inputs(generator, count, numbers)
 
 
-def drawn_images(generator: Network, latents: Latents, *, seed: int = 0, **how: Any) -> Tensor:
+def _sources(generator: Network, data: ImageSource | None, start: int, count: int) -> Inputs:
+    """Images of the data that the network can start from, and their labels if it reads any."""
+    if data is None:
+        raise UserError(f"{type(generator).__name__} draws from images: give the data that hold them")
+    sources = data.sources()
+    if start + count > len(sources):
+        raise UserError(f"num_images={start + count}: the data hold {len(sources)} images to start from")
+    images, labels = sources.batch(np.arange(start, start + count))
+    return Inputs(from_eight_bits(images), labels if generator.num_classes else None)
+
+
+def drawn_images(generator: Network, inputs: Inputs, *, seed: int = 0, **how: Any) -> Tensor:
     """One batch of images [n, c, h, w] in float32, clamped to [-1, 1], on the generator's device.
 
     seed: of noise drawn on the way (`noise="random"`, `eta` above 0); the surrounding random state is left as it was.
     how: settings of `sample`; those of other families than the generator's are ignored.
     """
     device = next(generator.parameters()).device
-    label = None if latents.label is None else latents.label.to(device)
+    there = inputs.to(device)
     with torch.no_grad(), torch.autocast(device.type, enabled=False), seeded(seed, device):
-        image = generator.draw(latents.latent.to(device), label, **how)
+        image = generator.draw(there.source, there.label, **how)
     return image.float().clamp(-1, 1)
 
 
@@ -81,6 +83,7 @@ def sample(
     noise: str = "const",
     truncation: float = 1.0,
     label: Tensor | None = None,
+    data: ImageSource | None = None,
     steps: int = 100,
     grid: str = "uniform",
     eta: float = 0.0,
@@ -92,31 +95,34 @@ def sample(
     Of a generator: noise is "const" (stored noise), "random" or "none"; truncation is psi, 1 leaves styles as they are.
     Of a denoiser: DDIM in so many `steps` on a "uniform" or "quadratic" `grid` of time; `eta` 0 is deterministic;
     `clip_sample` keeps the estimate of the clean image within [-1, 1] at every step.
-    label: class indices [n]; None draws them uniformly. What is drawn on the way repeats exactly for the same seed and
+    label: class indices [n]; None draws them uniformly. data: holds the images from which a translation network starts,
+    the first `n` of them. What is drawn on the way repeats exactly for the same seed and
     batch size.
 
     Raises: UserError if an argument is not among the allowed ones.
     """
-    latents = drawn_latents(model.generator, n, seed)
+    inputs = inputs_of(model.generator, n, seed, data=data)
     if label is not None:
-        latents = Latents(latents.latent, label)
+        inputs = Inputs(inputs.source, label)
     how = {"noise": noise, "truncation": truncation}
     how |= {"steps": steps, "grid": grid, "eta": eta, "clip_sample": clip_sample}
     batches = [
-        drawn_images(model.generator, latents.part(start, start + batch_size), seed=batch_seed(seed, start), **how)
+        drawn_images(model.generator, inputs.part(start, start + batch_size), seed=batch_seed(seed, start), **how)
         for start in range(0, n, batch_size)
     ]
     return torch.cat(batches)
 
 
-def stages(model: Model, num_stages: int, *, seed: int = 0, **how: Any) -> Tensor | None:
+def stages(
+    model: Model, num_stages: int, *, seed: int = 0, data: ImageSource | None = None, **how: Any
+) -> Tensor | None:
     """How the first image of a seed comes to be: [num_stages, c, h, w]; None if it is drawn in one pass.
 
     how: settings of `sample`.
     """
-    latents, device = drawn_latents(model.generator, 1, seed), next(model.generator.parameters()).device
+    inputs, device = inputs_of(model.generator, 1, seed, data=data), next(model.generator.parameters()).device
     with torch.no_grad(), torch.autocast(device.type, enabled=False), seeded(batch_seed(seed, 0), device):
-        found = model.generator.drawing_stages(latents.latent.to(device), num_stages, **how)
+        found = model.generator.drawing_stages(inputs.source.to(device), num_stages, **how)
     return None if found is None else found[:, 0].float()
 
 

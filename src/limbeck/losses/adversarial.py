@@ -24,6 +24,8 @@ def discriminator_logistic(real_logits: Float[Tensor, " n"], fake_logits: Float[
 class NonSaturatingGenerator(Term):
     """Sum over the discriminators of the generator's logistic loss."""
 
+    reads_judges = True
+
     def forward(self, step: GeneratorStep) -> Tensor:
         return sum_of(generator_logistic(logits) for logits in step.fake_logits.values())
 

@@ -10,6 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from limbeck.architectures.base import Network
 from limbeck.embeddings.base import Embedding
 from limbeck.errors import UserError
 from limbeck.frozen import Frozen
@@ -69,8 +70,8 @@ class Dime(Term):
             raise UserError(f"{self.chosen.where}.statistics={self.statistics!r}: must be {allowed}")
         Sample(self.num_images, self.batch_size, self.seed).check(self.chosen.where)
 
-    def check_fits(self, name: str, offered: type) -> None:
-        super().check_fits(name, offered)
+    def check_fits(self, name: str, offered: type, generator: Network) -> None:
+        super().check_fits(name, offered, generator)
         if self.statistics == GLOBAL and not issubclass(offered, GeneratorStep):
             raise UserError(
                 f"{self.chosen.where}.statistics={self.statistics!r}: needs a teacher that draws an image in one pass; "

@@ -42,6 +42,7 @@ class Collaborative(Term):
     image_weight: of the mean absolute difference of the images.
     """
 
+    needs_styles = True
     reads_teacher_judge = True
 
     def __init__(

@@ -16,6 +16,8 @@ from limbeck.model import Pair
 class IntermediateL1(Term):
     """Sum over resolutions of the mean absolute difference of the images drawn so far."""
 
+    needs_styles = True
+
     def prepare(self, pair: Pair, *, half: bool) -> None:
         self.feature_resolutions = tuple(pair.teacher.generator.synthesis.resolutions)
 

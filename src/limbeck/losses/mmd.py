@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from limbeck import parallel
+from limbeck.architectures.base import Network
 from limbeck.embeddings.base import Embedding
 from limbeck.errors import UserError
 from limbeck.frozen import Frozen
@@ -125,8 +126,8 @@ class Mmd(Term):
         if self.num_images < 2:
             raise UserError(f"{where}.num_images={self.num_images}: must be at least 2")
 
-    def check_fits(self, name: str, offered: type) -> None:
-        super().check_fits(name, offered)
+    def check_fits(self, name: str, offered: type, generator: Network) -> None:
+        super().check_fits(name, offered, generator)
         if self.teacher == CACHE and not issubclass(offered, GeneratorStep):
             raise UserError(
                 f"{self.chosen.where}.teacher={self.teacher!r}: needs a teacher that draws an image in one pass; "

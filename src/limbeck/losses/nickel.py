@@ -50,6 +50,8 @@ class Nickel(Term):
     are not cleaned of NaN before Adam, a run that produces one stops.
     """
 
+    needs_styles = True
+
     def __init__(
         self,
         *,

@@ -54,6 +54,7 @@ class PathLength(Term):
     a number without gradient, while in the released codes the newest lengths' share in it (a hundredth) carries one.
     """
 
+    needs_styles = True
     mean: Tensor
 
     def __init__(self, *, decay: float = 0.01):
@@ -65,7 +66,7 @@ class PathLength(Term):
         student = step.players.student
         with torch.autocast(self.mean.device.type, enabled=False):
             style = step.student_style.contiguous()
-            image = student.synthesis(style, noise="random")
+            image, _ = student.rendered(style, step.draw.label, noise="random")
             lengths = path_lengths(image, style, torch.randn_like(image))
             mean = self.mean.lerp(mean_over_processes(lengths.mean()), self.decay)
             self.mean.copy_(mean)

@@ -63,6 +63,7 @@ class Relation(Term):
     gradient, for a single image.
     """
 
+    needs_styles = True
     directions: Tensor
 
     def __init__(

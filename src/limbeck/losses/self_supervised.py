@@ -52,6 +52,8 @@ class SelfSupervised(Term):
     batch does, as far as the discriminator treats images alone.
     """
 
+    reads_judges = True
+
     def __init__(self, *, discriminator_weight: float = 0.5, penalty_weight: float = 0.0, judge: str | None = None):
         super().__init__()
         self.discriminator_weight, self.penalty_weight, self.judge = discriminator_weight, penalty_weight, judge

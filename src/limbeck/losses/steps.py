@@ -1,4 +1,7 @@
-"""What a loss term may ask of a style-based generator and its discriminators: lazy views of one micro-batch.
+"""What a loss term may ask of a generator that draws from latents, and of its discriminators: views of one micro-batch.
+
+What only style-based generators have (styles, mixing, injected noise, block outputs) is theirs to give; a term that
+needs it says so (`Term.needs_styles`).
 
 Every property is computed on first use, once, and never if no term asks; so terms share passes without knowing of
 each other, and a term that is switched off costs nothing.
@@ -17,47 +20,52 @@ from limbeck.architectures.base import Network
 from limbeck.losses.image_step import ImageStep, Players, Step
 from limbeck.parallel import mean_over_processes
 
-__all__ = ["DiscriminatorStep", "Draw", "GeneratorStep", "Players", "Step", "StyleStep"]
+__all__ = ["DiscriminatorStep", "Draw", "GeneratorStep", "LatentStep", "Players", "Step"]
 
 
 @dataclass(frozen=True)
 class Draw:
     """The random numbers of one micro-batch, the same for teacher and student.
 
-    latents: [2, n, z_dim]; the second half takes over at layer `crossover` of each sample (style mixing;
-        a crossover at the number of layers means no mixing). Crossovers lie on the CPU, because their values are read.
+    latents: [1 or 2, n, *latent_shape].
+    crossover: of style-based generators: the second latents take over at this layer of each sample (style mixing; a
+        crossover at the number of layers means no mixing). Crossovers lie on the CPU, because their values are read.
         Differs: whether to mix and where is drawn for each image; in the released codes once for a micro-batch.
     noise: what the synthesis networks inject: "random" (drawn anew in every pass, as in the official training
         loops), "const" (the stored noise, equal for teacher and student) or "none".
     """
 
-    latents: Float[Tensor, "2 n z"]
-    crossover: Int[Tensor, " n"]
+    latents: Float[Tensor, "k n ..."]
+    crossover: Int[Tensor, " n"] | None = None
     label: Tensor | None = None
     noise: str = "random"
 
-    def styles(self, generator: Network) -> Float[Tensor, "n k d"]:
-        """One style per layer from this generator's own mapping network."""
-        first = generator.mapping(self.latents[0], self.label)
-        layers = torch.arange(generator.synthesis.num_styles)
-        mixed = layers[None, :] >= self.crossover[:, None]
+    def styles(self, generator: Network) -> Tensor:
+        """One style per layer [n, k, d] from this generator's own mapping; the latents [n, ...] if it has none."""
+        first = generator.styled(self.latents[0], self.label)
+        if not generator.num_styles:
+            return first
+        layers = torch.arange(generator.num_styles)
+        mixed = layers[None, :] >= (len(layers) if self.crossover is None else self.crossover[:, None])
         if not bool(mixed.any()):
             return first[:, None].expand(-1, len(layers), -1)
-        second = generator.mapping(self.latents[1], self.label)
+        second = generator.styled(self.latents[1], self.label)
         return torch.where(mixed[:, :, None].to(first.device), second[:, None], first[:, None])
 
     def split(self, sizes: Sequence[int]) -> list["Draw"]:
         """Consecutive parts of so many images each."""
-        labels = [None] * len(sizes) if self.label is None else self.label.split(list(sizes))
-        parts = zip(self.latents.split(list(sizes), dim=1), self.crossover.split(list(sizes)), labels, strict=True)
+        none = [None] * len(sizes)
+        labels, over = (none if x is None else x.split(list(sizes)) for x in (self.label, self.crossover))
+        parts = zip(self.latents.split(list(sizes), dim=1), over, labels, strict=True)
         return [replace(self, latents=latents, crossover=over, label=label) for latents, over, label in parts]
 
 
 @dataclass
-class StyleStep(Step):
+class LatentStep(Step):
     """What both players' micro-batches share: the draw, and the teacher's pass of it.
 
     feature_resolutions: block outputs that some term reads; given up front because they come from the same pass.
+    A style stands for the latent where the networks have no styles.
     """
 
     draw: Draw
@@ -65,7 +73,7 @@ class StyleStep(Step):
 
     @property
     def num_rows(self) -> int:
-        return len(self.draw.crossover)
+        return self.draw.latents.shape[1]
 
     @cached_property
     def teacher_style(self) -> Tensor:
@@ -89,13 +97,11 @@ class StyleStep(Step):
 
     def drawn(self, generator: Network, style: Tensor) -> tuple[Tensor, dict[int, Tensor]]:
         """Image and features of these styles."""
-        if not self.feature_resolutions:
-            return generator.synthesis(style, noise=self.draw.noise), {}
-        return generator.synthesis(style, noise=self.draw.noise, return_features=self.feature_resolutions)
+        return generator.rendered(style, self.draw.label, noise=self.draw.noise, features=self.feature_resolutions)
 
 
 @dataclass
-class GeneratorStep(StyleStep, ImageStep):
+class GeneratorStep(LatentStep, ImageStep):
     """One micro-batch in which the student is trained.
 
     real_image: [n, c, h, w] in [-1, 1] with `real_label`, for terms that compare with real data; few do.
@@ -163,7 +169,7 @@ class GeneratorStep(StyleStep, ImageStep):
 
 
 @dataclass
-class DiscriminatorStep(StyleStep):
+class DiscriminatorStep(LatentStep):
     """One micro-batch in which the discriminators are trained.
 
     real_image: [n, c, h, w] in [-1, 1] with `real_label`; the student's images carry no gradient.
@@ -178,7 +184,7 @@ class DiscriminatorStep(StyleStep):
     def fake_image(self) -> Tensor:
         student = self.players.student
         with torch.no_grad(), student.measuring(mean_over_processes, self.statistics_decay):
-            return student.synthesis(self.draw.styles(student), noise=self.draw.noise)
+            return student.rendered(self.draw.styles(student), self.draw.label, noise=self.draw.noise)[0]
 
     @cached_property
     def fake_logits(self) -> dict[str, Tensor]:

@@ -14,6 +14,8 @@ class StyleSparsity(Term):
     `pruning.criteria.gan_slimming`. Differs: a mean per micro-batch, as there per device.
     """
 
+    needs_styles = True
+
     def forward(self, step: GeneratorStep) -> Tensor:
         modulations = step.players.student.synthesis.modulations(step.student_style)
         return torch.stack([scale.mean(dim=0).abs().sum() for scale, _ in modulations.values()]).sum()

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from limbeck import parallel
+from limbeck.architectures.inputs import drawn_inputs
 from limbeck.cache import cache_path, read_cached, state_digest, write_cached
 from limbeck.errors import UserError
 from limbeck.frozen import Frozen
@@ -128,12 +129,12 @@ def _vectors(teacher: Frozen, embedding: Frozen, sample: Sample, start: int) -> 
     device, network = _device(teacher), teacher.network
     count = min(sample.batch_size, sample.num_images - start)
     source = torch.Generator().manual_seed(batch_seed(sample.seed, start))
-    latent = torch.randn(count, network.z_dim, generator=source).to(device)
-    classes = network.num_classes
-    label = torch.randint(classes, (count,), generator=source).to(device) if classes else None
+    inputs = drawn_inputs(network, count, source).to(device)
     # Another seed: on a CPU the noise would repeat the latents' numbers.
     with torch.no_grad(), seeded(batch_seed(sample.seed + 1, start), device):
-        return embedding(teacher(latent, noise=sample.noise, label=label)).float()
+        with teacher.running():
+            image = network.draw(inputs.source, inputs.label, noise=sample.noise)
+        return embedding(image).float()
 
 
 def _precision(frozen: Frozen) -> str:

@@ -6,6 +6,7 @@ from typing import Any, get_type_hints
 
 from torch import Tensor, nn
 
+from limbeck.architectures.base import Network
 from limbeck.errors import UserError
 from limbeck.model import Pair
 
@@ -15,11 +16,15 @@ class Term(nn.Module, ABC):
 
     feature_resolutions: blocks of a style-based generator whose outputs the term reads from the step.
     feature_blocks: the same of a denoiser, by name.
+    needs_styles: whether only style-based generators have what it reads.
+    reads_judges: whether it asks discriminators about the student's images.
     reads_teacher_judge: whether it looks into the teacher's discriminator (`step.players.teacher_judge`).
     """
 
     feature_resolutions: tuple[int, ...] = ()
     feature_blocks: tuple[str, ...] = ()
+    needs_styles: bool = False
+    reads_judges: bool = False
     reads_teacher_judge: bool = False
 
     def check(self) -> None:
@@ -28,8 +33,9 @@ class Term(nn.Module, ABC):
         Raises: UserError, e.g. if a file is missing.
         """
 
-    def check_fits(self, name: str, offered: type) -> None:
-        """Refuse a training regime whose steps (`offered`) are not what `forward` reads, by its annotation.
+    def check_fits(self, name: str, offered: type, generator: Network) -> None:
+        """Refuse a training regime whose steps (`offered`) are not what `forward` reads, by its annotation, and a
+        generator without the styles that it needs.
 
         name: opens the message. Raises: UserError.
         """
@@ -38,6 +44,8 @@ class Term(nn.Module, ABC):
             raise UserError(
                 f"{name}: reads a {wanted.__name__}, the chosen distillation offers a {offered.__name__}; leave it out"
             )
+        if self.needs_styles and not generator.num_styles:
+            raise UserError(f"{name}: needs a style-based generator, not a {type(generator).__name__}; leave it out")
 
     def describe(self) -> dict[str, Any]:
         """What stands beside the term's name in the student's history: embeddings with their weights' hash; JSON."""

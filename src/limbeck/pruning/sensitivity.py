@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from limbeck.architectures.base import Axis, Network, channel_slice
+from limbeck.architectures.inputs import Inputs, drawn_inputs
 from limbeck.errors import UserError
 
 
@@ -43,19 +44,16 @@ def mean_magnitudes(network: Network, gradients: Mapping[str, Tensor]) -> dict[s
     }
 
 
-def drawn_inputs(network: Network, count: int, source: torch.Generator) -> tuple[Tensor, Tensor | None]:
-    """Normal latents [count, z_dim] and, if there are classes, uniform labels [count], on the network's device.
-
-    source: a generator on the CPU, so that every device gets the same.
+def latent_inputs(network: Network, count: int, source: torch.Generator) -> Inputs:
+    """Latents and labels of as many images, on the network's device. source: a generator on the CPU.
 
     Raises: UserError if the network draws its images from anything but a latent vector.
     """
     if len(network.latent_shape) != 1:
-        raise UserError(f"pruning: this criterion needs a style-based generator, not {type(network).__name__}")
-    device = next(network.parameters()).device
-    latent = torch.randn(count, network.z_dim, generator=source).to(device)
-    classes = network.num_classes
-    return latent, torch.randint(classes, (count,), generator=source).to(device) if classes else None
+        raise UserError(
+            f"pruning: this criterion needs a generator that draws from a latent vector, not {type(network).__name__}"
+        )
+    return drawn_inputs(network, count, source).to(next(network.parameters()).device)
 
 
 def readers_trainable(network: Network) -> contextlib.AbstractContextManager[dict[str, Tensor]]:
@@ -64,9 +62,9 @@ def readers_trainable(network: Network) -> contextlib.AbstractContextManager[dic
 
 
 def drawn_styles(network: Network, count: int, source: torch.Generator) -> Tensor:
-    """Styles w [count, w_dim] of `drawn_inputs`, without truncation."""
-    latent, label = drawn_inputs(network, count, source)
-    return network.mapping(latent, label)
+    """Styles w [count, w_dim] of `latent_inputs`, without truncation; the latents where there are no styles."""
+    inputs = latent_inputs(network, count, source)
+    return network.styled(inputs.source, inputs.label)
 
 
 @contextlib.contextmanager

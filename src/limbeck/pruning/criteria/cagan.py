@@ -13,7 +13,7 @@ from limbeck.masks.base import ContentMask
 from limbeck.model import Model
 from limbeck.pruning.batches import Batches, add_to_sums, sums_of, zero_sums
 from limbeck.pruning.criteria.base import Criterion, Scores, State
-from limbeck.pruning.sensitivity import drawn_inputs, mean_magnitudes, readers_trainable
+from limbeck.pruning.sensitivity import latent_inputs, mean_magnitudes, readers_trainable
 from limbeck.seeds import seeded
 
 
@@ -69,10 +69,10 @@ class CAGAN(Criterion):
         count, source = self.batches[index]
         device = next(network.parameters()).device
         mask = self.mask.load().to(device)
-        latent, label = drawn_inputs(network, count, source)
+        inputs = latent_inputs(network, count, source)
         noise_seed = int(torch.randint(2**62, [], generator=source))
         with readers_trainable(network) as weights, seeded(noise_seed, device):
-            image = network(latent, noise="random", label=label)
+            image = network.draw(inputs.source, inputs.label, noise="random")
             fixed = image.detach()
             noisy = salted(fixed, mask(fixed), self.density, source)
             gradients = torch.autograd.grad(image, list(weights.values()), (fixed - noisy).sign())

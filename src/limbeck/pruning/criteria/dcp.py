@@ -152,9 +152,9 @@ class DCP(Criterion):
         base = None
         for index, offset in enumerate(offsets):
             if base is None or not self.share_base:
-                base = network.synthesis(style, noise=self.noise)
+                base, _ = network.rendered(style, noise=self.noise)
             with torch.set_grad_enabled(not self.stop_gradient):
-                moved = network.synthesis(style + offset, noise=self.noise)
+                moved, _ = network.rendered(style + offset, noise=self.noise)
             sign = (base - moved).detach().sign()
             images, cotangents = ([base], [sign]) if self.stop_gradient else ([base, moved], [sign, -sign])
             again = self.share_base and index + 1 < len(offsets)
