@@ -57,7 +57,7 @@ class Pipeline:
             return
         torch.manual_seed(self.seed)
         teacher = self._imported()
-        self.judgement.check(teacher.generator, STAGES)
+        self.judgement.check(teacher.generator, STAGES, self.data)
         distiller = self.distiller()
         distiller.check(teacher)
         pruned, initialized = self._prepared(teacher, folder)

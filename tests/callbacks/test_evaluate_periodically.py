@@ -1,6 +1,7 @@
 """Metrics during training."""
 
 from limbeck.callbacks.evaluate_periodically import EvaluatePeriodically
+from limbeck.model import Model
 
 from .conftest import Counting
 
@@ -9,7 +10,10 @@ class Asked:
     """A protocol that notes what it is asked to judge."""
 
     def __init__(self):
-        self.calls = []
+        self.calls, self.checked = [], []
+
+    def check(self, generator, data):
+        self.checked.append((generator, data))
 
     def __call__(self, model, *, data, teacher=None, device="cpu"):
         self.calls.append((model.generator, data, None if teacher is None else teacher.generator, str(device)))
@@ -33,3 +37,9 @@ def test_without_teacher(train, generator):
         start=300,
     )
     assert [call[2] for call in protocol.calls] == [None]
+
+
+def test_its_protocol_is_checked_before_a_run(generator):
+    protocol, teacher = Asked(), Model(generator())
+    EvaluatePeriodically(protocol=protocol, data="images", every_kimg=0.5).check(teacher)
+    assert protocol.checked == [(teacher.generator, "images")]

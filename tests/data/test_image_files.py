@@ -156,6 +156,14 @@ def test_wrong_label_files_are_refused(source_of, listing, said):
         source_of(files, labels="json").open()
 
 
+def test_labels_are_known_without_reading_images(source_of):
+    source = source_of({name: encoded(picture(0)) for name in ("a/x.png", "b/x.png", "b/y.png")}, labels="folders")
+    source.mirror, order = True, np.array([5, 1, 0])
+    images = source.train()
+    source.files.read = None
+    assert images.labels_of(order).tolist() == [1, 1, 0]
+
+
 def test_images_outside_class_folders_are_refused(source_of):
     with pytest.raises(UserError, match=r"b\.png: lies in no sub-folder"):
         source_of({"a/a.png": encoded(picture(0)), "b.png": encoded(picture(0))}, labels="folders").open()

@@ -131,6 +131,22 @@ def test_impossible_settings_are_refused_by_name(model, source, wrong):
         protocol(**wrong)(model, data=source)
 
 
+@pytest.mark.parametrize(
+    ("settings", "name", "counts"),
+    [
+        ({"num_images": 5}, "prdc_random", "60 and 5"),
+        ({"num_reference": 1}, "kid_random", "1 and 45"),
+        ({"num_images": 1}, "frechet_random", "60 and 1"),
+    ],
+)
+def test_too_few_images_are_found_before_anything_is_drawn(model, source, settings, name, counts):
+    judge = protocol({name: all_metrics()[name]}, **settings)
+    for use in (lambda: judge.check(model.generator, source), lambda: judge(model, data=source)):
+        with pytest.raises(UserError, match=rf"metric.{name}: .*needs at least .* there are {counts}"):
+            use()
+    assert source.images.read == 0
+
+
 def test_missing_weights_are_found_before_anything_is_drawn(model, source):
     missing = protocol({"fid": FrechetDistance(embedding=Inception(path="nowhere.pth"), name="fid")})
     for use in (missing.check, lambda: missing(model, data=source)):

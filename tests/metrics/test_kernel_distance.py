@@ -28,8 +28,21 @@ def test_subsets_give_torch_fidelity_s_number(given, embedding):
 
 def test_subsets_larger_than_a_set_are_refused(given, embedding):
     samples = given(fake=torch.randn(120, 16), real=torch.randn(30, 16))
-    with pytest.raises(UserError, match=r"metric.kid_random.subset_size=1000: there are 30 images"):
+    with pytest.raises(UserError, match=r"subset_size=1000: needs at least 1000 real and 1000 drawn .* 30 and 120"):
         SubsetKernelDistance(embedding=embedding)(samples)
+    with pytest.raises(UserError, match="subset_size=1: must be at least 2"):
+        SubsetKernelDistance(embedding=embedding, subset_size=1).check(9, 9)
+
+
+def test_what_the_check_lets_through_can_be_computed(given, embedding):
+    metric = KernelDistance(embedding=embedding)
+    metric.check(4, 4)
+    assert metric(given(fake=torch.randn(4, 16), real=torch.randn(4, 16)))["kid_random_se"] >= 0
+    for counts in ((3, 9), (9, 3)):
+        with pytest.raises(UserError, match=f"num_folds=10: needs at least 4 .* {counts[0]} and {counts[1]}"):
+            metric.check(*counts)
+    with pytest.raises(UserError, match="num_folds=1: must be at least 2"):
+        KernelDistance(embedding=embedding, num_folds=1).check(9, 9)
 
 
 def test_settings_are_described(embedding):

@@ -17,8 +17,11 @@ def test_which_set_is_real(given, embedding):
 
 
 def test_too_few_images_are_refused(given, embedding):
-    with pytest.raises(UserError, match=r"num_neighbors=5: there are 5 images; allowed: 1 to 4"):
+    with pytest.raises(UserError, match="num_neighbors=5: needs at least 6 real and 6 drawn images; there are 9 and 5"):
         Overlap(embedding=embedding)(given(fake=torch.randn(5, 2), real=torch.randn(9, 2)))
+    with pytest.raises(UserError, match="num_neighbors=0: must be at least 1"):
+        Overlap(embedding=embedding, num_neighbors=0).check(9, 9)
+    Overlap(embedding=embedding).check(6, 6)
 
 
 def test_k_is_described(embedding):

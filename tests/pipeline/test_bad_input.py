@@ -52,6 +52,17 @@ def test_a_corrupt_image_is_named(tmp_path):
     assert_refused(done, "07.png")
 
 
+def test_too_few_images_are_found_before_pruning(tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(folder / "a.png")
+    arguments = [a for a in tiny(tmp_path / "run") if not a.startswith(("data", "metric"))]
+    one = ["data=image_folder", "~data.kind", f"data.path={folder}"]
+    done = run("train.py", *arguments, "metric=[prdc_lite0]", *one)
+    assert_refused(done, "num_neighbors=5: needs at least 6 real and 6 drawn images; there are 1 and 64")
+    assert not (tmp_path / "run" / "pruned.safetensors").exists()
+
+
 def test_not_a_number_stops_the_run_and_keeps_the_last_checkpoint(tmp_path):
     folder = tmp_path / "run"
     done = run("train.py", *tiny(folder, "optimizer.generator.lr=1e25"))

@@ -21,6 +21,9 @@ class EvaluatePeriodically(EveryKimg):
         super().__init__(every_kimg)
         self.protocol, self.data = protocol, data
 
+    def check(self, teacher: Model) -> None:
+        self.protocol.check(teacher.generator, self.data)
+
     def act(self, trainer: pl.Trainer, pl_module: Any, *, last: bool) -> None:
         if last:
             return

@@ -5,6 +5,8 @@ from typing import Any
 
 import pytorch_lightning as pl
 
+from limbeck.model import Model
+
 
 def is_due(before: int, now: int, every_kimg: float) -> bool:
     """Whether a multiple of `every_kimg` thousand images lies in (before, now]; counts are images."""
@@ -18,6 +20,9 @@ class EveryKimg(pl.Callback, abc.ABC):
     def __init__(self, every_kimg: float):
         self.every_kimg = every_kimg
         self._before = 0
+
+    def check(self, teacher: Model) -> None:
+        """Find out before the first stage whether it can work on students of this model. Raises: UserError."""
 
     @abc.abstractmethod
     def act(self, trainer: pl.Trainer, pl_module: Any, *, last: bool) -> None:

@@ -43,6 +43,10 @@ class ImageDataset(Dataset[tuple[Tensor, int]], ABC):
         Raises: UserError naming the file, if one cannot be read.
         """
 
+    def labels_of(self, indices: np.ndarray) -> Tensor:
+        """The labels alone, int64 [n]; sets that know them without reading images override it."""
+        return self.batch(indices)[1]
+
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         """One image [c, h, w] as uint8 and its label."""
         if not 0 <= index < len(self):
@@ -70,6 +74,9 @@ class Mirrored(ImageDataset):
         pixels, flipped = images.numpy(), indices >= len(self.images)
         pixels[flipped] = pixels[flipped, ..., ::-1]
         return images, labels
+
+    def labels_of(self, indices: np.ndarray) -> Tensor:
+        return self.images.labels_of(indices % len(self.images))
 
 
 class ImageSource(ABC):

@@ -97,7 +97,10 @@ class Records(ImageDataset):
         return len(self.records)
 
     def batch(self, indices: np.ndarray) -> Batch:
-        chosen = self.records[indices]
-        labels = chosen[:, 0].astype(np.int64) if self.labels else np.zeros(len(chosen), dtype=np.int64)
-        images = np.ascontiguousarray(chosen[:, 1:]).reshape(-1, 3, EDGE, EDGE)
-        return torch.from_numpy(images), torch.from_numpy(labels)
+        images = np.ascontiguousarray(self.records[indices][:, 1:]).reshape(-1, 3, EDGE, EDGE)
+        return torch.from_numpy(images), self.labels_of(indices)
+
+    def labels_of(self, indices: np.ndarray) -> torch.Tensor:
+        count = len(indices)
+        found = self.records[indices, 0].astype(np.int64) if self.labels else np.zeros(count, dtype=np.int64)
+        return torch.from_numpy(found)

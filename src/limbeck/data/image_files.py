@@ -231,7 +231,10 @@ class EncodedImages(ImageDataset):
                 resize=self.resize,
                 crop=self.crop,
             )
-        return images, torch.from_numpy(self.labels[indices])
+        return images, self.labels_of(indices)
+
+    def labels_of(self, indices: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(self.labels[indices])
 
 
 def is_image(name: str) -> bool:

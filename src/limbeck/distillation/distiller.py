@@ -14,6 +14,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from limbeck.architectures.base import Network
 from limbeck.callbacks.checkpoint import Checkpoint
+from limbeck.callbacks.intervals import EveryKimg
 from limbeck.data.base import ImageSource
 from limbeck.data.loading import train_loader
 from limbeck.distillation.discriminators import Judges
@@ -84,6 +85,8 @@ class Distiller:
         for name, callback in self.callbacks.items():
             if not isinstance(callback, pl.Callback):
                 raise UserError(f"callback.{name}: settings are given, but it is not among the selected callbacks")
+            if isinstance(callback, EveryKimg):
+                callback.check(teacher)
         for name, value, whole in (("kimg", self.kimg, False), ("batch_size", self.batch_size, True)):
             if value <= 0 or (whole and value != int(value)):
                 raise UserError(f"{name}={value}: must be {'a whole number' if whole else 'a number'} above 0")

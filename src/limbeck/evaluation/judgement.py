@@ -42,12 +42,12 @@ class Judgement:
     picture_seed: int = 0
     measured: Sequence[str] | None = None
 
-    def check(self, generator: Network, stages: Sequence[str]) -> None:
+    def check(self, generator: Network, stages: Sequence[str], data: ImageSource | None = None) -> None:
         """Find out before hours of training whether the evaluation can work. Raises: UserError naming what is wrong."""
         unknown = sorted(set(self.measured or ()) - set(stages))
         if unknown:
             raise UserError(f"pipeline.judgement.measured: no stage {unknown[0]!r}; allowed: {', '.join(stages)}")
-        self.protocol.check(generator)
+        self.protocol.check(generator, data)
 
     def __call__(
         self,

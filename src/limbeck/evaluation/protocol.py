@@ -14,6 +14,7 @@ from limbeck.errors import UserError
 from limbeck.evaluation.image_store import ImageStore
 from limbeck.evaluation.reference import num_reference_images
 from limbeck.evaluation.samples import Drawing, DrawnSamples, Progress
+from limbeck.evaluation.sampling import labelled_images
 from limbeck.functional.diffusion import GRIDS
 from limbeck.metrics.base import Metric
 from limbeck.model import Model
@@ -78,7 +79,7 @@ class Protocol:
 
         Raises: UserError for wrong settings, missing weights of an embedding, or two metrics of one name.
         """
-        self.check(model.generator)
+        self.check(model.generator, data)
         samples = DrawnSamples(
             Drawing(
                 num_images=self.num_images,
@@ -111,6 +112,10 @@ class Protocol:
 
     def describe(self, data: ImageSource, generator: Network | None = None) -> dict[str, Any]:
         """Everything the numbers depend on; JSON values. generator: of the family that is judged, None for any."""
+        labels = {}
+        if generator is not None and generator.num_classes:
+            even = labelled_images(data, generator) is None
+            labels = {"labels": "all classes evenly" if even else "classes of random reference images"}
         return {
             "num_images": self.num_images,
             "num_reference": num_reference_images(data, self.num_reference),
@@ -118,14 +123,15 @@ class Protocol:
             "seed": self.seed,
             "batch_size": self.batch_size,
             **self.how(generator),
+            **labels,
             "images": "clamped to [-1, 1]" + (", rounded to 8 bits" if self.quantize else ", not rounded"),
             "metrics": {name: metric.describe() for name, metric in self.metrics.items()},
         }
 
-    def check(self, generator: Network | None = None) -> None:
-        """Find out before hours of training whether an evaluation can work: settings, weights of embeddings.
+    def check(self, generator: Network | None = None, data: ImageSource | None = None) -> None:
+        """Find out before hours of training whether an evaluation can work: settings, weights, numbers of images.
 
-        generator: of the family that is judged, None for any.
+        generator: of the family that is judged, None for any. data: the reference, None if it is not known yet.
 
         Raises: UserError naming what is wrong or missing.
         """
@@ -145,11 +151,23 @@ class Protocol:
             generator.check_drawing(**self.how(generator))
         for metric in self.metrics.values():
             metric.describe()  # reads the hash of the weights
+        if data is not None:
+            self._check_counts(data)
+        if data is not None and generator is not None:
+            labelled_images(data, generator)
+
+    def _check_counts(self, data: ImageSource) -> None:
+        num_real = num_reference_images(data, self.num_reference)
+        for name, metric in self.metrics.items():
+            try:
+                metric.check(num_real, self.num_images)
+            except UserError as error:
+                raise UserError(f"metric.{name}: {error}") from error
 
 
 def protocol_lines(description: Mapping[str, Any]) -> list[str]:
     """`Protocol.describe` for a terminal: one line for the images, one for each metric."""
-    named = [name for name in ("seed", *DRAW_SETTINGS, "batch_size") if name in description]
+    named = [name for name in ("seed", *DRAW_SETTINGS, "labels", "batch_size") if name in description]
     images = ", ".join(f"{name} {description[name]}" for name in named)
     lines = [
         f"{description['num_images']:,} images ({images}; {description['images']}) "

@@ -144,7 +144,8 @@ class DrawnSamples(Samples):
         if self.store is None:
             return draw().to(self.device)
         shape = (len(inputs), generator.num_channels, generator.resolution, generator.resolution)
-        return self.store.batch(generator, dataclasses.asdict(drawing), start, draw, shape).to(self.device)
+        how = dataclasses.asdict(drawing) | {"label": None if inputs.label is None else inputs.label.tolist()}
+        return self.store.batch(generator, how, start, draw, shape).to(self.device)
 
     def _as_float(self, image: Tensor) -> Tensor:
         return from_eight_bits(image) if self.drawing.quantize else image

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from limbeck.architectures.base import Network
 from limbeck.architectures.inputs import Inputs, drawn_inputs
-from limbeck.data.base import ImageSource
+from limbeck.data.base import ImageDataset, ImageSource
 from limbeck.errors import UserError
 from limbeck.model import Model
 from limbeck.seeds import batch_seed, seeded
@@ -21,13 +21,35 @@ AT_ONCE = 2**25  # numbers, 128 MiB
 def inputs_of(generator: Network, num_images: int, seed: int = 0, *, data: ImageSource | None = None) -> Inputs:
     """What `num_images` images are drawn from: latents and labels of a seed, or the first sources that `data` holds.
 
-    Raises: UserError if the network draws from images and there are too few.
+    Each label is that of a random reference image, so that classes have their shares in `data`; without data, or if it
+    has no classes, they are drawn evenly.
+
+    Raises: UserError if the network draws from images and there are too few, or other classes than the data's.
     """
     if num_images < 1:
         raise UserError(f"num_images={num_images}: must be at least 1")
     if generator.draws_from == "images":
         return _sources(generator, data, 0, num_images)
-    return drawn_inputs(generator, num_images, torch.Generator().manual_seed(seed))
+    numbers = torch.Generator().manual_seed(seed)
+    inputs = drawn_inputs(generator, num_images, numbers)
+    like = None if data is None else labelled_images(data, generator)
+    if like is None:
+        return inputs
+    chosen = torch.randint(len(like), (num_images,), generator=numbers)
+    return Inputs(inputs.source, like.labels_of(chosen.numpy()))
+
+
+def labelled_images(data: ImageSource, generator: Network) -> ImageDataset | None:
+    """The reference images whose classes a conditional generator is judged on; None if one of the two has no classes.
+
+    Raises: UserError if they have different classes.
+    """
+    if generator.draws_from == "images" or generator.num_classes < 2:
+        return None
+    have = data.open().num_classes
+    if have not in (0, 1, generator.num_classes):
+        raise UserError(f"the model draws {generator.num_classes} classes, the data has {have}")
+    return data.heldout() if have > 1 else None
 
 
 def input_batches(
@@ -41,7 +63,7 @@ def input_batches(
     of_data = generator.draws_from == "images"
     size = math.prod(generator.latent_shape)
     if not of_data and (generator.num_classes or num_images * size <= AT_ONCE):
-        whole = inputs_of(generator, num_images, seed)
+        whole = inputs_of(generator, num_images, seed, data=data)
         for start in range(0, num_images, batch_size):
             yield start, whole.part(start, start + batch_size)
         return
@@ -95,8 +117,8 @@ def sample(
     Of a generator: noise is "const" (stored noise), "random" or "none"; truncation is psi, 1 leaves styles as they are.
     Of a denoiser: DDIM in so many `steps` on a "uniform" or "quadratic" `grid` of time; `eta` 0 is deterministic;
     `clip_sample` keeps the estimate of the clean image within [-1, 1] at every step.
-    label: class indices [n]; None draws them uniformly. data: holds the images from which a translation network starts,
-    the first `n` of them. What is drawn on the way repeats exactly for the same seed and
+    label: class indices [n]; None draws them, evenly or with the shares that classes have in `data`. data: holds the
+    images from which a translation network starts, the first `n` of them. What is drawn on the way repeats exactly for the same seed and
     batch size.
 
     Raises: UserError if an argument is not among the allowed ones.

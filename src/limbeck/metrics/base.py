@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from limbeck.embeddings.base import Embedding
+from limbeck.errors import UserError
 
 
 class Samples(ABC):
@@ -54,3 +55,18 @@ class Metric(ABC):
     @abstractmethod
     def describe(self) -> dict[str, Any]:
         """What stands beside the numbers: estimator, settings, embedding with its weights' hash; JSON values."""
+
+    def check(self, num_real: int, num_fake: int) -> None:
+        """Find out before anything is drawn whether the settings work for so many images.
+
+        Raises: UserError naming the setting.
+        """
+        require_images("a metric", 1, num_real, num_fake)
+
+
+def require_images(setting: str, needed: int, num_real: int, num_fake: int) -> None:
+    """Raises: UserError, opened by `setting`, if there are fewer than `needed` images of either kind."""
+    if min(num_real, num_fake) < needed:
+        raise UserError(
+            f"{setting}: needs at least {needed} real and {needed} drawn images; there are {num_real} and {num_fake}"
+        )

@@ -7,7 +7,7 @@ from typing import Any
 
 from limbeck.embeddings.base import Embedding
 from limbeck.functional.frechet import frechet_distance, moments
-from limbeck.metrics.base import Metric, Samples
+from limbeck.metrics.base import Metric, Samples, require_images
 
 
 class FrechetDistance(Metric):
@@ -23,6 +23,9 @@ class FrechetDistance(Metric):
         real, fake = samples.reference_features(self.embedding), samples.features(self.embedding)
         value = float(frechet_distance(*moments(fake), *moments(real)))
         return {self.name + self.embedding.metric_suffix: value}
+
+    def check(self, num_real: int, num_fake: int) -> None:
+        require_images("a covariance", 2, num_real, num_fake)
 
     def describe(self) -> dict[str, Any]:
         return {"estimator": "Fréchet distance of Gaussians, covariance over n - 1", **self.embedding.describe()}

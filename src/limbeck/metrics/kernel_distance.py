@@ -11,8 +11,9 @@ import torch
 from limbeck.embeddings.base import Embedding
 from limbeck.errors import UserError
 from limbeck.functional.kernel_distance import squared_mmd_with_error, subset_squared_mmds
-from limbeck.metrics.base import Metric, Samples
+from limbeck.metrics.base import Metric, Samples, require_images
 
+MIN_FOLDED = 4  # images of a kind that the standard error needs; with few of them there are fewer folds
 KERNEL = "(x . y / num_features + 1)^3, unbiased"
 
 
@@ -30,9 +31,15 @@ class KernelDistance(Metric):
 
     def __call__(self, samples: Samples) -> dict[str, float]:
         real, fake = samples.reference_features(self.embedding), samples.features(self.embedding)
+        self.check(len(real), len(fake))
         found = squared_mmd_with_error(fake, real, num_folds=self.num_folds)
         name = self.name + self.embedding.metric_suffix
         return {name: found.value, f"{name}_se": found.standard_error}
+
+    def check(self, num_real: int, num_fake: int) -> None:
+        if self.num_folds < 2:
+            raise UserError(f"num_folds={self.num_folds}: must be at least 2")
+        require_images(f"num_folds={self.num_folds}", MIN_FOLDED, num_real, num_fake)
 
     def describe(self) -> dict[str, Any]:
         estimator = f"squared MMD over all pairs, kernel {KERNEL}"
@@ -62,11 +69,7 @@ class SubsetKernelDistance(Metric):
     def __call__(self, samples: Samples) -> dict[str, float]:
         real, fake = samples.reference_features(self.embedding), samples.features(self.embedding)
         name = self.name + self.embedding.metric_suffix
-        smallest = min(len(real), len(fake))
-        if smallest < self.subset_size:
-            raise UserError(
-                f"metric.{name}.subset_size={self.subset_size}: there are {smallest} images; allowed: 2 to {smallest}"
-            )
+        self.check(len(real), len(fake))
         drawn = np.random.RandomState(self.seed)
         subsets = []
         for _ in range(self.num_subsets):
@@ -74,6 +77,12 @@ class SubsetKernelDistance(Metric):
             subsets.append((torch.from_numpy(rows).to(real.device), torch.from_numpy(columns).to(real.device)))
         values = subset_squared_mmds(fake, real, subsets)
         return {name: float(values.mean()), f"{name}_std": float(values.std(correction=0))}
+
+    def check(self, num_real: int, num_fake: int) -> None:
+        for name, least in (("subset_size", 2), ("num_subsets", 1)):
+            if getattr(self, name) < least:
+                raise UserError(f"{name}={getattr(self, name)}: must be at least {least}")
+        require_images(f"subset_size={self.subset_size}", self.subset_size, num_real, num_fake)
 
     def describe(self) -> dict[str, Any]:
         subsets = f"mean over {self.num_subsets} subsets of {self.subset_size} (seed {self.seed})"

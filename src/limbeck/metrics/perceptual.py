@@ -5,6 +5,7 @@ from typing import Any
 from torch import Tensor
 
 from limbeck.embeddings.base import Embedding
+from limbeck.errors import UserError
 from limbeck.functional.feature_distance import feature_distances
 from limbeck.metrics.base import Metric, Samples
 
@@ -23,6 +24,10 @@ class Perceptual(Metric):
             return {}
         found = samples.paired(distances_between, self.embedding, num_images=self.num_pairs)
         return {"perceptual" + self.embedding.metric_suffix: float(found.double().mean())}
+
+    def check(self, num_real: int, num_fake: int) -> None:
+        if self.num_pairs < 1:
+            raise UserError(f"num_pairs={self.num_pairs}: must be at least 1")
 
     def describe(self) -> dict[str, Any]:
         estimator = f"squared distance of unit feature maps, teacher to student, first {self.num_pairs} latents"

@@ -9,7 +9,7 @@ from typing import Any
 from limbeck.embeddings.base import Embedding
 from limbeck.errors import UserError
 from limbeck.functional.prdc import overlap
-from limbeck.metrics.base import Metric, Samples
+from limbeck.metrics.base import Metric, Samples, require_images
 
 
 class Overlap(Metric):
@@ -23,13 +23,14 @@ class Overlap(Metric):
 
     def __call__(self, samples: Samples) -> dict[str, float]:
         real, fake = samples.reference_features(self.embedding), samples.features(self.embedding)
-        smallest = min(len(real), len(fake))
-        if not 1 <= self.num_neighbors < smallest:
-            raise UserError(
-                f"num_neighbors={self.num_neighbors}: there are {smallest} images; allowed: 1 to {smallest - 1}"
-            )
+        self.check(len(real), len(fake))
         found = asdict(overlap(real=real, fake=fake, num_neighbors=self.num_neighbors))
         return {name + self.embedding.metric_suffix: value for name, value in found.items()}
+
+    def check(self, num_real: int, num_fake: int) -> None:
+        if self.num_neighbors < 1:
+            raise UserError(f"num_neighbors={self.num_neighbors}: must be at least 1")
+        require_images(f"num_neighbors={self.num_neighbors}", self.num_neighbors + 1, num_real, num_fake)
 
     def describe(self) -> dict[str, Any]:
         return {"estimator": f"balls to neighbor k = {self.num_neighbors}, rim included", **self.embedding.describe()}

@@ -4,6 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
+from limbeck.errors import UserError
 from limbeck.functional.ssim import SIGMA, WINDOW, ssim
 from limbeck.metrics.base import Metric, Samples
 
@@ -21,6 +22,10 @@ class Ssim(Metric):
         if not samples.has_teacher():
             return {}
         return {"ssim": float(samples.paired(similarity, num_images=self.num_pairs).double().mean())}
+
+    def check(self, num_real: int, num_fake: int) -> None:
+        if self.num_pairs is not None and self.num_pairs < 1:
+            raise UserError(f"num_pairs={self.num_pairs}: must be at least 1, or null for all latents")
 
     def describe(self) -> dict[str, Any]:
         pairs = "all latents" if self.num_pairs is None else f"first {self.num_pairs} latents"
