@@ -90,7 +90,11 @@ class Pipeline:
             if self.resume == "never":
                 raise UserError(f"resume=never, but {folder} holds a run already; choose another hydra.run.dir")
             if path.read_text() != config_text and any((folder / name).is_file() for name in (SCORES, PRUNED)):
-                raise UserError(f"{folder} holds a run with another configuration; choose another hydra.run.dir")
+                judging = f"; other metrics of its student: python evaluate.py model={folder} metric=[…]"
+                raise UserError(
+                    f"{folder} holds a run with another configuration; choose another hydra.run.dir"
+                    + (judging if (folder / STUDENT).is_file() else "")
+                )
             if (folder / FINISHED).is_file():
                 return True
         with written_aside(path) as aside:

@@ -72,6 +72,8 @@ def test_not_a_number_stops_the_run_and_keeps_the_last_checkpoint(tmp_path):
 
 def test_another_configuration_is_not_written_over(finished):
     before = (finished / "config.yaml").read_text()
-    assert_refused(run("train.py", *tiny(finished, "seed=5")), "another configuration")
+    refused = run("train.py", *tiny(finished, "seed=5"))
+    assert_refused(refused, "another configuration")
+    assert f"evaluate.py model={finished} metric=[…]" in refused.stderr
     assert_refused(run("train.py", *tiny(finished), "resume=never"), "resume=never")
     assert (finished / "config.yaml").read_text() == before
