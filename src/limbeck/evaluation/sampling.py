@@ -117,9 +117,9 @@ def sample(
     Of a generator: noise is "const" (stored noise), "random" or "none"; truncation is psi, 1 leaves styles as they are.
     Of a denoiser: DDIM in so many `steps` on a "uniform" or "quadratic" `grid` of time; `eta` 0 is deterministic;
     `clip_sample` keeps the estimate of the clean image within [-1, 1] at every step.
-    label: class indices [n]; None draws them, evenly or with the shares that classes have in `data`. data: holds the
-    images from which a translation network starts, the first `n` of them. What is drawn on the way repeats exactly for the same seed and
-    batch size.
+    label: class indices [n]; None draws them, evenly or with the shares that classes have in `data`.
+    data: holds the images from which a translation network starts, the first `n` of them.
+    What is drawn on the way repeats exactly for the same seed and batch size.
 
     Raises: UserError if an argument is not among the allowed ones.
     """
