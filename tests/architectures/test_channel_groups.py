@@ -6,7 +6,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from limbeck.architectures import srgan, stargan, stylegan3, translation_resnet, translation_unet
+from limbeck.architectures import (
+    dcgan,
+    residual_generator,
+    srgan,
+    stargan,
+    stylegan3,
+    translation_resnet,
+    translation_unet,
+)
 from limbeck.architectures.base import channel_slice
 from limbeck.architectures.ddpm import UNet
 from limbeck.architectures.stylegan2 import Generator
@@ -46,6 +54,9 @@ NETWORKS = {
     ).double(),
     "unet_instance": lambda: translation_unet.UNet(width=3, num_levels=5, resolution=64, norm="instance").double(),
     "stargan": lambda: stargan.Generator(resolution=8, num_classes=2, width=4, num_blocks=2).double(),
+    "dcgan": lambda: dcgan.Generator(resolution=16, width=9, z_dim=6, widths={"map4": 7}).double(),
+    "sngan": lambda: residual_generator.sngan(16, 6, z_dim=5, widths={"inner8": 4, "map16": 5}).double(),
+    "gfmn": lambda: residual_generator.gfmn(16, 3, z_dim=5).double(),
     "srgan": lambda: srgan.Generator(resolution=16, width=5, num_blocks=2, output="tanh", bias=True).double(),
 }
 # Largest relative change by rounding, smallest one by an error; among residual sums a single layer weighs little.

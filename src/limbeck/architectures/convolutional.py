@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limbeck.architectures.base import Axis, ChannelGroup, Network, Refinable
+from limbeck.architectures.base import Axis, ChannelGroup, Maskable, Network, Refinable
 from limbeck.errors import UserError
 
 Norm = Literal["batch", "instance", "none"]
@@ -43,9 +43,9 @@ class InstanceNorm(nn.Module):
 class Layer(nn.Module):
     """A convolution and its normalization, without the activation.
 
-    padding: of the convolution; by reflection if `reflect`. up: a transposed convolution of stride 2 that doubles the
-    size. norm: "batch", "instance" (without parameters) or "none". bias: None gives the convolution one unless batch
-    norm follows, which has its own.
+    padding: of the convolution; by reflection if `reflect`. up: a transposed convolution. stride: None is 2 for these,
+    which doubles the size, and 1 for all others. norm: "batch", "instance" (without parameters) or "none". bias: None
+    gives the convolution one unless batch norm follows, which has its own.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Layer(nn.Module):
         num_out: int,
         kernel: int,
         *,
-        stride: int = 1,
+        stride: int | None = None,
         padding: int = 0,
         reflect: bool = False,
         up: bool = False,
@@ -65,13 +65,16 @@ class Layer(nn.Module):
         bias = norm != "batch" if bias is None else bias
         self.conv: nn.Conv2d | nn.ConvTranspose2d
         if up:
-            extra = kernel % 2  # an odd kernel leaves one row and column to add
+            stride = stride or 2
+            extra = kernel % 2 if stride == 2 else 0  # an odd kernel leaves one row and column to add
             self.conv = nn.ConvTranspose2d(
-                num_in, num_out, kernel, stride=2, padding=padding, output_padding=extra, bias=bias
+                num_in, num_out, kernel, stride=stride, padding=padding, output_padding=extra, bias=bias
             )
         else:
             mode: Literal["reflect", "zeros"] = "reflect" if reflect else "zeros"
-            self.conv = nn.Conv2d(num_in, num_out, kernel, stride=stride, padding=padding, padding_mode=mode, bias=bias)
+            self.conv = nn.Conv2d(
+                num_in, num_out, kernel, stride=stride or 1, padding=padding, padding_mode=mode, bias=bias
+            )
         self.norm = norm if isinstance(norm, nn.Module) else normalization(norm, num_out)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -90,7 +93,7 @@ def normalization(kind: Norm, size: int) -> nn.Module | None:
 
 @torch.no_grad()
 def initialize(network: nn.Module) -> None:
-    """Convolutions N(0, 0.02^2) with biases 0, batch norm N(1, 0.02^2) with biases 0.
+    """Convolutions and linear layers N(0, 0.02^2) with biases 0, batch norm N(1, 0.02^2) with biases 0.
 
     Source: Radford et al., "Unsupervised Representation Learning with DCGANs", 2016, section 4, and the public pix2pix
     and CycleGAN code.
@@ -98,7 +101,7 @@ def initialize(network: nn.Module) -> None:
     if next(network.parameters()).is_meta:
         return  # nothing to fill, and drawing normal values there makes torch load half a thousand modules
     for module in network.modules():
-        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
             module.weight.normal_(0, INITIAL_STD)
             if module.bias is not None:
                 module.bias.zero_()
@@ -148,10 +151,10 @@ def declared(
 
 
 def refinable(network: Network) -> Refinable:
-    """All convolutions and affine normalizations of the network."""
+    """All convolutions, linear layers and affine normalizations of the network."""
     weights, biases, transposed, norm_weights, norm_biases = [], [], [], [], []
     for name, module in network.named_modules():
-        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
             weights.append(f"{name}.weight")
             biases += [] if module.bias is None else [f"{name}.bias"]
             transposed += [f"{name}.weight"] if isinstance(module, nn.ConvTranspose2d) else []
@@ -161,6 +164,16 @@ def refinable(network: Network) -> Refinable:
     return Refinable(
         tuple(weights), tuple(biases), tuple(norm_weights), tuple(norm_biases), transposed=tuple(transposed)
     )
+
+
+def maskable(network: Network) -> tuple[Maskable, ...]:
+    """All convolutions and linear layers of the network, in the order in which they are named."""
+    layers = []
+    for name, module in network.named_modules():
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
+            axes = (1, 0) if isinstance(module, nn.ConvTranspose2d) else (0, 1)
+            layers.append(Maskable(f"{name}.weight", None if module.bias is None else f"{name}.bias", *axes))
+    return tuple(layers)
 
 
 def counted_macs(network: Network, sides: Mapping[str, int]) -> int:
@@ -195,6 +208,20 @@ def check_counts(**counts: int) -> None:
     for name, value in counts.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise UserError(f"{name}={value}: must be a whole number, at least 1")
+
+
+def check_latent(latent: Tensor, z_dim: int) -> None:
+    """Raises: UserError unless the latents are [n, z_dim]."""
+    if latent.ndim != 2 or latent.shape[1] != z_dim:
+        raise UserError(f"latent: shape {tuple(latent.shape)}, expected [n, {z_dim}]")
+
+
+def num_doublings(resolution: int) -> int:
+    """How often 4 must be doubled. Raises: UserError if that never gives the resolution, or at once."""
+    check_counts(resolution=resolution)
+    if resolution < 8 or resolution & (resolution - 1):
+        raise UserError(f"resolution={resolution}: must be a power of two, at least 8")
+    return resolution.bit_length() - 3
 
 
 def check_image(image: Tensor, num_channels: int, *, multiple: int = 1, name: str = "image") -> None:
