@@ -13,6 +13,18 @@ if TYPE_CHECKING:
     from limbeck.model import Model
 
 
+# Facts that a file may not say, see `limbeck.load`: kind of value, what is guessed.
+FACTS: dict[str, tuple[type, str]] = {
+    "resolution": (int, "attention at 16 pixels"),
+    "num_train_steps": (int, "1000"),
+    "beta_schedule": (str, "linear"),
+    "beta_start": (float, "0.0001"),
+    "beta_end": (float, "0.02"),
+    "conv_clamp": (float, "none"),
+    "mbstd_group_size": (int, "4"),
+}
+
+
 class _Parser(argparse.ArgumentParser):
     """Argparse whose complaints are one line, as everywhere else."""
 
@@ -27,7 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = _Parser(prog="limbeck", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="{convert,inspect,export}")
 
-    convert = commands.add_parser("convert", help="any foreign checkpoint -> native .safetensors")
+    source = _source()
+    convert = commands.add_parser("convert", parents=[source], help="any foreign checkpoint -> native .safetensors")
     convert.add_argument(
         "source", help="rosinality .pt, NVIDIA .pkl, DDIM .ckpt, diffusers folder, native file, run folder"
     )
@@ -35,11 +48,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     convert.add_argument("--half", action="store_true", help="store weights in float16")
     convert.set_defaults(run=_convert)
 
-    inspect = commands.add_parser("inspect", help="architecture, widths, parameters, MACs, history of stages")
+    inspect = commands.add_parser(
+        "inspect", parents=[source], help="architecture, widths, parameters, MACs, history of stages"
+    )
     inspect.add_argument("file", help="anything `convert` reads")
     inspect.set_defaults(run=_inspect)
 
-    export = commands.add_parser("export", help="a model in a deployable format, compared with its source")
+    export = commands.add_parser(
+        "export", parents=[source], help="a model in a deployable format, compared with its source"
+    )
     export.add_argument("file", help="anything `convert` reads")
     export.add_argument("--format", required=True, help="name of a YAML in conf/export")
     export.add_argument("-o", "--output", required=True, help="the file to write")
@@ -49,38 +66,52 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parsed.run(parsed)
 
 
+def _source() -> _Parser:
+    """Options of every command that reads a model: a second file, and what the file does not say."""
+    options = _Parser(add_help=False)
+    options.add_argument("--discriminator", metavar="FILE", help="a second file, of the discriminator")
+    for name, (kind, guessed) in FACTS.items():
+        flag = f"--{name.replace('_', '-')}"
+        options.add_argument(flag, dest=name, type=kind, help=f"if the file does not say it; else guessed: {guessed}")
+    return options
+
+
+def _loaded(path: str, parsed: argparse.Namespace) -> "Model":
+    from limbeck.importers.checkpoint import load
+
+    return load(path, discriminator=parsed.discriminator, **{name: getattr(parsed, name) for name in FACTS})
+
+
 def _convert(parsed: argparse.Namespace) -> None:
     import torch
 
-    from limbeck.importers.checkpoint import load
     from limbeck.model import save
 
     if Path(parsed.target).suffix != ".safetensors":
         raise UserError(f"target={parsed.target}: must end in .safetensors")
-    model = load(parsed.source)
+    model = _loaded(parsed.source, parsed)
     save(model, parsed.target, dtype=torch.float16 if parsed.half else None)
     print("\n".join(describe(model)))
     print(f"written: {parsed.target}")
 
 
 def _inspect(parsed: argparse.Namespace) -> None:
-    from limbeck.importers.checkpoint import load
-
-    print("\n".join(describe(load(parsed.file))))
+    print("\n".join(describe(_loaded(parsed.file, parsed))))
 
 
 def _export(parsed: argparse.Namespace) -> None:
     from limbeck.configured import configured
-    from limbeck.importers.checkpoint import load
 
     exporter = configured("export", parsed.format)
-    print(f"written: {exporter(load(parsed.file), parsed.output)}")
+    print(f"written: {exporter(_loaded(parsed.file, parsed), parsed.output)}")
 
 
 def describe(model: "Model") -> Iterator[str]:
     """Lines for a reader: what the networks are, what they cost, and what happened to them."""
+    from limbeck.importers.foreign import guesses
     from limbeck.profiling import profile, size_mib
 
+    guessed = guesses(model.history)
     roles = [("generator", model.generator), ("discriminator", model.discriminator)]
     if model.reverse is not None:
         roles += [
@@ -97,9 +128,17 @@ def describe(model: "Model") -> Iterator[str]:
         yield f"  parameters: {counted.num_parameters:,} ({size_mib(network):.1f} MiB in float32)"
         yield f"  MACs per image: {counted.macs:,}"
         for name, value in network.arguments.items():
-            yield f"  {name}: {value}"
+            note = f" (a guess: the file does not say; --{name.replace('_', '-')} says it)" if name in guessed else ""
+            yield f"  {name}: {_short(value)}{note}"
+    for name in sorted(set(guessed) - set(model.generator.arguments)):
+        yield f"guessed, as the file does not say: {name}: {guessed[name]}"
     yield f"terms: {model.terms or 'none stated'}"
     yield "history:" if model.history else "history: none"
     for number, entry in enumerate(model.history, 1):
         facts = ", ".join(f"{name}={value}" for name, value in entry.items() if name != "stage")
         yield f"  {number}. {entry.get('stage', '?')}: {facts}"
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 400 else f"{text[:380]} ... ({len(text):,} characters)"

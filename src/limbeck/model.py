@@ -164,12 +164,14 @@ def filled(
     masks: dict[str, Any] | None = None,
     *,
     where: str,
+    names: Mapping[str, str] | None = None,
 ) -> Network:
     """A network in eval mode that holds the given tensors; `state` is emptied on the way, to keep memory low.
 
     Shapes are compared before any memory is taken, so a file cannot ask for more than it contains.
 
     masks: names of the tensors that are packed in `state`; gets their masks. where: opens every error message.
+    names: our names of tensors to the file's own, where they differ.
     Raises: CheckpointError naming the first tensor that is missing, left over, misshaped, or not a finite number.
     """
     try:
@@ -183,23 +185,30 @@ def filled(
             raise CheckpointError(f"{where}: masks name {name!r}, which a {network_class.__name__} does not have")
         state[name], masks[name] = unpacked(name, state, expected[name].shape, where=where)  # type: ignore[index]
     for name in (*expected, *state):
+        called = called_in_file(name, names)
         if name not in state or name not in expected:
             problem = "is missing" if name in expected else f"does not belong to a {network_class.__name__}"
-            raise CheckpointError(f"{where}: tensor {name!r} {problem}")
+            raise CheckpointError(f"{where}: tensor {called} {problem}")
         if state[name].shape != expected[name].shape:
             found, wanted = tuple(state[name].shape), tuple(expected[name].shape)
-            raise CheckpointError(f"{where}: tensor {name!r} has shape {found}, expected {wanted}")
+            raise CheckpointError(f"{where}: tensor {called} has shape {found}, expected {wanted}")
         if state[name].is_floating_point() != expected[name].is_floating_point():
             raise CheckpointError(
-                f"{where}: tensor {name!r} has type {state[name].dtype}, expected {expected[name].dtype}"
+                f"{where}: tensor {called} has type {state[name].dtype}, expected {expected[name].dtype}"
             )
         if state[name].is_floating_point() and not state[name].isfinite().all():
-            raise CheckpointError(f"{where}: tensor {name!r} holds NaN or infinity")
+            raise CheckpointError(f"{where}: tensor {called} holds NaN or infinity")
     for name, meta in expected.items():
         # Copied into the network's own type and memory format.
         expected[name] = torch.empty_like(meta, device="cpu").copy_(state.pop(name))
     network.load_state_dict(expected, assign=True)
     return network.eval()
+
+
+def called_in_file(name: str, names: Mapping[str, str] | None) -> str:
+    """A tensor as an error message should call it: by the file's own name, and by ours if that is another."""
+    own = (names or {}).get(name, name)
+    return repr(name) if own == name else f"{own!r} (here {name!r})"
 
 
 def _stored(value: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:

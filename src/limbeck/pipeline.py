@@ -19,6 +19,7 @@ from limbeck.errors import UserError
 from limbeck.evaluation.judgement import Judgement
 from limbeck.evaluation.write_report import write_report
 from limbeck.files import written_aside
+from limbeck.importers.foreign import guesses
 from limbeck.model import Model, Pair, load_native, save
 from limbeck.pruning.pruner import SCORES
 from limbeck.terminal import announce
@@ -107,7 +108,9 @@ class Pipeline:
         facts, generator = self.data.open(), teacher.generator
         for name, have in (("resolution", facts.resolution), ("num_channels", facts.num_channels)):
             if have != getattr(generator, name):
-                raise UserError(f"data and teacher differ in {name}: data {have}, teacher {getattr(generator, name)}")
+                guess = f" (a guess; say it with teacher.{name}={have})" if name in guesses(teacher.history) else ""
+                stated = f"{getattr(generator, name)}{guess}"
+                raise UserError(f"data and teacher differ in {name}: data {have}, teacher {stated}")
         if generator.num_classes > 1 and facts.num_classes != generator.num_classes:
             raise UserError(f"the teacher has {generator.num_classes} classes, the data {facts.num_classes}")
         return teacher

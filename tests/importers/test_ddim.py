@@ -5,6 +5,7 @@ import torch
 
 import limbeck
 from limbeck.importers import ddim
+from limbeck.importers.foreign import Facts
 
 from .ddim_reference import Reference
 
@@ -35,7 +36,10 @@ def test_same_estimates(tmp_path, changes):
     torch.testing.assert_close(model.generator(image, timestep), expected, rtol=0, atol=1e-4)
     assert expected.std() > 0.1
     assert model.discriminator is None
-    assert model.history == ({"stage": "import", "format": "ddim", "network": "bare", "file": "model-790000.ckpt"},)
+    entry = dict(model.history[0])
+    guessed = entry.pop("guessed")
+    assert entry == {"stage": "import", "format": "ddim", "network": "bare", "file": "model-790000.ckpt"}
+    assert sorted(guessed) == ["beta_end", "beta_schedule", "beta_start", "num_train_steps", "resolution"]
 
 
 def test_architecture_of_the_published_networks(tmp_path):
@@ -43,7 +47,7 @@ def test_architecture_of_the_published_networks(tmp_path):
         cifar = Reference(width=128, multipliers=[1, 2, 2, 2], num_blocks=2, attention_level=1).state_dict()
         celeba = Reference(width=128, multipliers=[1, 2, 2, 2, 4], num_blocks=2, attention_level=2).state_dict()
     for state, resolution, widths in ((cifar, 32, [128, 256, 256, 256]), (celeba, 64, [128, 256, 256, 256, 512])):
-        found = ddim._arguments(ddim.renamed(state, "here"), "here")
+        found = ddim._arguments(ddim.renamed(state, "here"), "here", {}, Facts())
         assert (found["resolution"], found["level_widths"]) == (resolution, widths)
         assert found["num_channels"] == 3
 
@@ -99,14 +103,20 @@ def without(state, name):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda s: without(s, "mid.attn_1.k.bias"), r"'mid_block\.attentions\.0\.to_k\.bias' is missing"),
-        (lambda s: without(s, "down.1.block.0.conv2.weight"), r"not a U-Net of DDPM \('down_blocks\.1\.resnets"),
+        (
+            lambda s: without(s, "mid.attn_1.k.bias"),
+            r"'mid\.attn_1\.k\.bias' \(here '.*0\.to_k\.bias'\) is missing",
+        ),
+        (
+            lambda s: without(s, "down.1.block.0.conv2.weight"),
+            r"'down\.1\.block\.0\.conv2\.weight' \(here '.*",
+        ),
         (lambda s: without(s, "conv_in.weight"), r"'conv_in\.weight' or levels of blocks are missing"),
         (lambda s: s | {"head.weight": torch.zeros(1)}, r"'head\.weight' does not belong to a U-Net of the DDIM"),
         (lambda s: s | {"conv_out.weight": torch.zeros(3, 4, 3, 3)}, r"'conv_out\.weight' has shape \(3, 4, 3, 3\)"),
         (lambda s: s | {"conv_in.bias": torch.full((32,), torch.nan)}, r"'conv_in\.bias' holds NaN"),
         (lambda s: s | {"conv_in.bias": 3}, r"'conv_in\.bias' is no tensor"),
-        (lambda s: s | {"temb.dense.0.weight": torch.zeros(2)}, "not a U-Net of DDPM"),
+        (lambda s: s | {"temb.dense.0.weight": torch.zeros(2)}, r"'temb\.dense\.0\.weight' .*has 1 axes"),
     ],
 )
 def test_damaged_files_are_refused_by_name(tmp_path, damage, message):

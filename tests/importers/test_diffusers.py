@@ -77,7 +77,8 @@ def test_folder_of_a_network_or_of_a_pipeline(tmp_path, inner, kind):
     assert model.generator.arguments == ours.arguments
     for name, value in model.generator.state_dict().items():
         assert torch.equal(value, ours.state_dict()[name]), name
-    assert model.history == ({"stage": "import", "format": "diffusers", "file": "model"},)
+    sampler = {"class": "DDPMScheduler"}
+    assert model.history == ({"stage": "import", "format": "diffusers", "file": "model", "sampler": sampler},)
 
 
 def test_old_names(tmp_path):
@@ -126,7 +127,7 @@ def test_folder_written_by_the_library(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"_class_name": "UNet2DConditionModel"}, "holds a UNet2DConditionModel, supported: UNet2DModel"),
+        ({"_class_name": "UNet2DConditionModel"}, "_class_name='UNet2DConditionModel', supported: 'UNet2DModel'"),
         ({"act_fn": "gelu"}, "act_fn='gelu', supported: 'silu', 'swish'"),
         ({"resnet_time_scale_shift": "scale_shift"}, "resnet_time_scale_shift='scale_shift'"),
         ({"down_block_types": ["SkipDownBlock2D", "DownBlock2D"]}, "down_block_types: .*supported: DownBlock2D"),
@@ -134,13 +135,14 @@ def test_folder_written_by_the_library(tmp_path):
         ({"down_block_types": ["AttnDownBlock2D"]}, "down_block_types: 1 in the configuration, expected 2"),
         ({"layers_per_block": 10**9}, "layers_per_block: 1000000000 in the configuration, expected 1"),
         ({"out_channels": 6}, "out_channels: 6 in the configuration, expected 3"),
-        ({"sample_size": None}, "sample_size: None, expected one number"),
+        ({"sample_size": None}, r"sample_size: not stated; say it with teacher\.resolution=PIXELS"),
         ({"block_out_channels": [8, 17]}, "cannot build UNet .*width 17"),
-        ({"block_out_channels": [8, 16, 16]}, r"'down_blocks\.1\.downsamplers\.0\.conv\.weight' is missing"),
+        ({"block_out_channels": [8, 16, 16]}, "block_out_channels: 3 in the configuration, expected 2"),
         ({"block_out_channels": 8}, "cannot build UNet|of another kind"),
         ({"down_block_types": 8}, "a value of another kind"),
         ({"norm_num_groups": "many"}, "cannot build UNet"),
         ({"norm_num_groups": 0}, "norm_groups=0: must be at least 1"),
+        ({"cross_attention_dim": 768}, "cross_attention_dim=768: not a known key"),
     ],
 )
 def test_what_is_not_supported_is_refused_by_name(tmp_path, changes, message):
@@ -153,8 +155,12 @@ def test_what_is_not_supported_is_refused_by_name(tmp_path, changes, message):
     ("changes", "message"),
     [
         ({"prediction_type": "v_prediction"}, "prediction_type='v_prediction', supported: 'epsilon'"),
-        ({"beta_schedule": "sigmoid"}, "beta_schedule='sigmoid', supported: linear"),
-        ({"trained_betas": [0.1]}, "trained_betas"),
+        ({"beta_schedule": "laplace"}, "beta_schedule='laplace', supported: linear"),
+        ({"trained_betas": [0.1, "a"]}, "no noise schedule"),
+        ({"trained_betas": [0.1, 1.5]}, "betas: must be numbers from 0 to below 1"),
+        ({"use_flow_sigmas": True}, "use_flow_sigmas=True, supported: False"),
+        ({"_class_name": "FlowMatchEulerDiscreteScheduler"}, "_class_name='FlowMatch.*supported: 'DDIMScheduler'"),
+        ({"sigma_data": 0.5}, "sigma_data=0.5: not a known key"),
         ({"beta_end": 2}, "beta_end=2"),
     ],
 )
@@ -210,3 +216,63 @@ def test_hub_name_online(monkeypatch, tmp_path):
     assert (asked["name"], asked["revision"]) == ("owner/model", "abc")
     assert "*/diffusion_pytorch_model.safetensors" in asked["patterns"]
     assert model.history[-1] == {"stage": "import", "hub": "owner/model"}
+
+
+SCHEDULERS = [
+    {"rescale_betas_zero_snr": True, "num_train_timesteps": 100},
+    {"rescale_betas_zero_snr": True, "beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012},
+    {"rescale_betas_zero_snr": True, "beta_schedule": "squaredcos_cap_v2"},
+    {"trained_betas": [0.001, 0.01, 0.2, 0.3], "num_train_timesteps": 4},
+    {"beta_schedule": "scaled_linear", "num_train_timesteps": 250},
+    {"beta_schedule": "squaredcos_cap_v2"},
+]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_noise_of_every_kind_is_the_library_s(tmp_path):
+    imported("torchvision")
+    diffusers = pytest.importorskip("diffusers")
+    cases = [(diffusers.DDIMScheduler, settings) for settings in SCHEDULERS]
+    cases.append((diffusers.DDPMScheduler, {"beta_schedule": "sigmoid", "beta_end": 0.01}))
+    for number, (kind, settings) in enumerate(cases):
+        scheduler = kind(**settings)
+        path = folder(tmp_path / str(number), scheduler={"_class_name": kind.__name__, **scheduler.config})
+        found = limbeck.load(path).generator.alpha_bar()
+        torch.testing.assert_close(found.float(), scheduler.alphas_cumprod, rtol=0, atol=1e-6)
+        if settings.get("rescale_betas_zero_snr"):
+            assert found[-1] == 0
+
+
+def test_images_from_a_schedule_that_ends_in_pure_noise(tmp_path):
+    settings = SCHEDULER | {"rescale_betas_zero_snr": True, "num_train_timesteps": 20, "beta_end": 0.3}
+    model = limbeck.load(folder(tmp_path / "a", scheduler=settings))
+    share = model.generator.alpha_bar()
+    # By hand: sqrt(alpha_bar) of the plain schedule, shifted to end at 0, scaled to begin where it did.
+    plain = limbeck.functional.diffusion.alpha_bar_schedule("linear", 20, 1e-4, 0.3).sqrt()
+    torch.testing.assert_close(share.sqrt(), (plain - plain[-1]) * plain[0] / (plain[0] - plain[-1]))
+    assert share[-1] == 0
+    for eta in (0.0, 1.0):
+        assert limbeck.sample(model, 2, steps=20, eta=eta).isfinite().all()
+    again = limbeck.load(limbeck.save(model, tmp_path / "a.safetensors"))
+    assert torch.equal(again.generator.alpha_bar(), share)
+    assert again.history[0]["sampler"]["class"] == "DDPMScheduler"
+
+
+def test_every_key_the_library_writes_is_known(tmp_path):
+    """A folder with all keys of the two classes' own signatures, at their defaults."""
+    written = {
+        "sample_size": 8,
+        "time_embedding_dim": None,
+        "num_train_timesteps": None,
+        "_diffusers_version": "0.35.0",
+    }
+    written |= {"dropout": 0.0, "attn_norm_num_groups": None, "class_embed_type": None, "num_class_embeds": None}
+    written |= {"downsample_type": "conv", "upsample_type": "conv", "mid_block_type": "UNetMidBlock2D"}
+    written |= {"add_attention": True, "resnet_time_scale_shift": "default"}
+    ddim = {"clip_sample": True, "set_alpha_to_one": True, "steps_offset": 0, "thresholding": False}
+    ddim |= {"dynamic_thresholding_ratio": 0.995, "clip_sample_range": 1.0, "sample_max_value": 1.0}
+    ddim |= {"timestep_spacing": "leading", "rescale_betas_zero_snr": False, "trained_betas": None}
+    ddim |= {"prediction_type": "epsilon", "_class_name": "DDIMScheduler"}
+    model = limbeck.load(folder(tmp_path, CONFIG | written, scheduler=SCHEDULER | ddim))
+    assert model.history[0]["sampler"]["clip_sample"] is True

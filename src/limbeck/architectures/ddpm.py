@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from limbeck.architectures.base import Axis, ChannelGroup, Maskable, Network, Refinable
 from limbeck.errors import UserError
-from limbeck.functional.diffusion import alpha_bar_schedule, check_schedule, ddim, time_grid
+from limbeck.functional.diffusion import alpha_bar_of, alpha_bar_schedule, check_schedule, ddim, time_grid
 
 MOST_LEVELS, MOST_BLOCKS = 12, 64  # so that a file's header cannot ask for modules without end
 
@@ -289,6 +289,7 @@ class UNet(Network):
     norm_groups, norm_eps: of every group normalization. dropout: inside residual blocks.
     down_padding: 0 (DDPM) or 1, of the strided convolutions. time_shift, cosine_first: see `sinusoids`.
     num_train_steps, beta_schedule, beta_start, beta_end: the noise it was trained on, see `alpha_bar_schedule`.
+    betas: that noise step by step, instead of a formula.
     widths: sizes of the channel groups that differ from full width, by name.
     """
 
@@ -314,6 +315,7 @@ class UNet(Network):
         beta_schedule: str = "linear",
         beta_start: float = 1e-4,
         beta_end: float = 0.02,
+        betas: Sequence[float] | None = None,
         widths: Mapping[str, int] | None = None,
     ):
         super().__init__()
@@ -335,6 +337,7 @@ class UNet(Network):
             "beta_start": beta_start,
             "beta_end": beta_end,
             "widths": dict(widths or {}),
+            **({} if betas is None else {"betas": list(betas)}),
         }
         self._check()
         self.resolution, self.num_channels, self.num_classes = resolution, num_channels, 0
@@ -370,6 +373,8 @@ class UNet(Network):
         if facts["down_padding"] not in (0, 1):
             raise UserError(f"down_padding={facts['down_padding']}: must be 0 or 1")
         check_schedule(*self._schedule())
+        if len(self.alpha_bar()) != facts["num_train_steps"]:
+            raise UserError(f"betas: {len(self.alpha_bar())} steps, num_train_steps={facts['num_train_steps']}")
 
     def _build(self, plan: Plan) -> None:
         facts = self._arguments
@@ -447,7 +452,8 @@ class UNet(Network):
 
     def alpha_bar(self) -> Tensor:
         """Cumulative products [num_train_steps] of the schedule it was trained on, float64, on the CPU."""
-        return alpha_bar_schedule(*self._schedule())
+        betas = self._arguments.get("betas")
+        return alpha_bar_schedule(*self._schedule()) if betas is None else alpha_bar_of(betas)
 
     def _schedule(self) -> tuple[str, int, float, float]:
         facts = self._arguments

@@ -16,6 +16,8 @@ from limbeck.errors import UserError
 from limbeck.export.base import Exporter, require_equal
 from limbeck.files import folder_written_aside
 from limbeck.importers import diffusers
+from limbeck.importers.diffusers_config import SCHEDULES
+from limbeck.importers.foreign import Facts
 from limbeck.model import Model
 
 LOADER = Path(__file__).with_name("pruned_unet.py")
@@ -42,7 +44,7 @@ class Diffusers(Exporter):
             tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
             weights = aside / "unet" / diffusers.WEIGHTS[0]
             safetensors.torch.save_file(tensors, weights, metadata={"format": "pt", "terms": model.terms})
-            require_equal(diffusers.load(aside).generator, network, what=f"{path}: generator")
+            require_equal(diffusers.load(aside, Facts()).generator, network, what=f"{path}: generator")
         return Path(path)
 
 
@@ -86,7 +88,7 @@ def unet_config(network: UNet, narrow: dict[str, list[int]]) -> dict[str, Any]:
 def scheduler_config(network: UNet) -> dict[str, Any]:
     """DDIM as this package samples: uniform grid from step 0, no clipping, down to the clean image."""
     facts = network.arguments
-    names = {ours: theirs for theirs, ours in diffusers.SCHEDULES.items()}
+    names = {ours: theirs for theirs, ours in SCHEDULES.items()}
     return {
         "_class_name": "DDIMScheduler",
         "_diffusers_version": VERSION,
@@ -99,6 +101,7 @@ def scheduler_config(network: UNet) -> dict[str, Any]:
         "set_alpha_to_one": True,
         "steps_offset": 0,
         "timestep_spacing": "leading",
+        **({"trained_betas": facts["betas"]} if "betas" in facts else {}),
     }
 
 

@@ -13,6 +13,7 @@ from limbeck.export.base import Exporter, require_equal
 from limbeck.export.rosinality import low_pass, stored
 from limbeck.files import written_aside
 from limbeck.importers import nvlabs_state, torch_file
+from limbeck.importers.foreign import Facts
 from limbeck.model import Model
 
 
@@ -29,7 +30,7 @@ class NvlabsState(Exporter):
             content["mbstd_group_size"] = model.discriminator.arguments["group_size"]
         with written_aside(path) as aside:
             torch.save(content, aside)
-            again = nvlabs_state.model(torch_file.read(aside), aside)
+            again = nvlabs_state.model(torch_file.read(aside), aside, Facts())
             require_equal(again.generator, model.generator, what=f"{path}: generator")
             if model.discriminator is not None:
                 assert again.discriminator is not None

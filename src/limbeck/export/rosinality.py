@@ -11,6 +11,7 @@ from limbeck.errors import UserError
 from limbeck.export.base import Exporter, require_equal
 from limbeck.files import written_aside
 from limbeck.importers import rosinality, torch_file
+from limbeck.importers.foreign import Facts
 from limbeck.importers.rosinality import discriminator_names, generator_names
 from limbeck.model import Model
 
@@ -27,7 +28,7 @@ class Rosinality(Exporter):
             content["d"] = discriminator_state(model.discriminator)
         with written_aside(path) as aside:
             torch.save(content, aside)
-            again = rosinality.model(torch_file.read(aside), aside)
+            again = rosinality.model(torch_file.read(aside), aside, Facts())
             require_equal(again.generator, model.generator, what=f"{path}: generator")
             if model.discriminator is not None:
                 assert again.discriminator is not None

@@ -54,6 +54,17 @@ def alpha_bar_schedule(
     return (1 - betas).cumprod(dim=0)
 
 
+def alpha_bar_of(betas: Sequence[float]) -> Float[Tensor, "t"]:
+    """Cumulative products of 1 - beta_t in float64, of a schedule that no formula here gives.
+
+    betas: each in [0, 1); the last one may be 1, which leaves no signal at the last step.
+    Raises: UserError if there are none, or others.
+    """
+    if not betas or not all(0 <= beta < 1 for beta in betas[:-1]) or not 0 <= betas[-1] <= 1:
+        raise UserError("betas: must be numbers from 0 to below 1, at least one; only the last one may be 1")
+    return (1 - torch.tensor(betas, dtype=torch.float64)).cumprod(dim=0)
+
+
 def diffuse(
     clean: Float[Tensor, "n c h w"], noise: Float[Tensor, "n c h w"], alpha_bar: Float[Tensor, "n"]
 ) -> Float[Tensor, "n c h w"]:
@@ -75,12 +86,15 @@ def predicted_clean(
 ) -> Float[Tensor, "n c h w"]:
     """The clean image that an estimate of the noise implies, unclipped: the inverse of `diffuse`.
 
-    x_0 = (x_t - sqrt(1 - a) e) / sqrt(a),  with a = alpha_bar in (0, 1].
+    x_0 = (x_t - sqrt(1 - a) e) / sqrt(a),  with a = alpha_bar in [0, 1].
+
+    Where a = 0 the noisy image holds nothing of the clean one, so no estimate of noise tells about it: 0 stands there.
 
     Source: Ho et al., 2020, Eq. 15; Song et al., 2021, Eq. 9.
     """
     share = alpha_bar[:, None, None, None]
-    return (noisy - (1 - share).sqrt().to(noisy) * estimate) / share.sqrt().to(noisy)
+    divisor = torch.where(share > 0, share, 1).sqrt().to(noisy)  # an infinity here would spoil gradients
+    return torch.where(share > 0, (noisy - (1 - share).sqrt().to(noisy) * estimate) / divisor, 0)
 
 
 def noise_loss(estimate: Float[Tensor, "n c h w"], noise: Float[Tensor, "n c h w"]) -> Float[Tensor, ""]:
@@ -151,7 +165,7 @@ def ddim(
     image = noise
     for step, now, after in _downwards(timesteps, alpha_bar):
         estimate = denoiser(image, _repeated(step, image)).to(image.dtype)
-        clean = (image - math.sqrt(1 - now) * estimate) / math.sqrt(now)
+        clean = _clean(image, estimate, now)
         if clip_sample:
             clean = clean.clamp(-1, 1)
         sigma = eta * math.sqrt((1 - after) / (1 - now)) * math.sqrt(max(0.0, 1 - now / after))
@@ -185,7 +199,7 @@ def ddpm(
     image = noise
     for step, now, after in _downwards(timesteps, alpha_bar):
         estimate = denoiser(image, _repeated(step, image)).to(image.dtype)
-        clean = ((image - math.sqrt(1 - now) * estimate) / math.sqrt(now)).clamp(-1, 1)
+        clean = _clean(image, estimate, now).clamp(-1, 1)
         beta, shrink = 1 - now / after, (1 - after) / (1 - now)
         image = math.sqrt(after) * beta / (1 - now) * clean + math.sqrt(1 - beta) * shrink * image
         sigma = math.sqrt(max(0.0, beta if variance == "large" else beta * shrink))
@@ -207,6 +221,13 @@ def _downwards(
 
 def _repeated(step: int, image: Tensor) -> Tensor:
     return torch.full((len(image),), step, dtype=torch.long, device=image.device)
+
+
+def _clean(noisy: Tensor, estimate: Tensor, share: float) -> Tensor:
+    """`predicted_clean` where all images are at the same time step."""
+    if share == 0:
+        return torch.zeros_like(noisy)
+    return (noisy - math.sqrt(1 - share) * estimate) / math.sqrt(share)
 
 
 def _normal(image: Tensor, generator: torch.Generator | None) -> Tensor:

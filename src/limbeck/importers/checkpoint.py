@@ -1,66 +1,140 @@
 """A teacher from a file, whatever its layout; the layout is recognized by content, never by the name's ending."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from limbeck.architectures.base import Network
 from limbeck.errors import CheckpointError, UserError
 from limbeck.importers import ddim, diffusers, nvlabs_pickle, nvlabs_state, rosinality, torch_file
+from limbeck.importers.foreign import Facts, places, unwrapped
 from limbeck.model import Model, load_native
 
+LAYOUTS = (rosinality, nvlabs_state, ddim)  # of torch's files: `recognized` and `model`
+JUDGES = (rosinality, nvlabs_state)  # those of them with files of a discriminator alone: `recognized_judge`, `judge`
 
-def load(path: str | Path) -> Model:
+
+def load(path: str | Path, *, discriminator: str | Path | None = None, **facts: Any) -> Model:
     """Read a model without executing anything the file holds.
 
     path: a native .safetensors, rosinality's .pt (also CAGAN, StyleKD, DCP-GAN), NVIDIA's .pkl or state dict, the DDIM
         code base's .ckpt, a folder of diffusers, or the folder of a finished run.
+    discriminator: a second file, of the discriminator alone or of a model that has one; it replaces what `path` has.
+    facts: what the file does not say, by name: `resolution` and `num_train_steps`, `beta_schedule`, `beta_start`,
+        `beta_end` of a denoiser; `conv_clamp`, `mbstd_group_size` of a bare state dict of NVIDIA's. Without them they
+        are guessed; the history tells ("guessed").
 
-    Raises: CheckpointError if the file is missing, unreadable, unsafe or of another shape.
+    Raises: CheckpointError if a file is missing, unreadable, unsafe or of another shape; UserError for a fact that the
+        file states otherwise, or that is no question there.
     """
-    if os.path.isdir(path):
+    told = Facts(facts)
+    model = _model(Path(os.path.expanduser(path)), told)
+    if discriminator is None:
+        return model
+    second = Path(os.path.expanduser(discriminator))
+    if "steps" in model.generator.draw_settings:
+        raise UserError(f"discriminator={second}: {path} holds a denoiser, which has none; leave it out")
+    judge = _judge(second)
+    _check_judge(judge, model.generator, second)
+    model = replace(model, discriminator=judge)
+    # A note in the last entry, which tells where the networks are from.
+    last = {**(model.history[-1] if model.history else {"stage": "import"}), "discriminator": second.name}
+    return replace(model, history=(*model.history[:-1], last))
+
+
+def _model(path: Path, facts: Facts) -> Model:
+    if path.is_dir():
         if diffusers.recognized(path):
-            return diffusers.load(path)
-        return load_native(Path(path) / "student.safetensors")
+            return diffusers.load(path, facts)
+        return _native(path / "student.safetensors", facts)
+    head = _beginning(path)
+    if torch_file.recognized(head):
+        return _from_torch_file(path, facts)
+    if head.startswith(b"\x80"):
+        return nvlabs_pickle.load(path, facts)
+    return _native(path, facts)
+
+
+def _native(path: Path, facts: Facts) -> Model:
+    model = load_native(path)
+    facts.entry(f"{path}, which states everything")
+    return model
+
+
+def _beginning(path: Path) -> bytes:
     try:
         with open(path, "rb") as file:
-            head = file.read(16)
+            return file.read(16)
     except FileNotFoundError as error:
         raise CheckpointError(f"model file not found: {path}") from error
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
-    if torch_file.recognized(head):
-        return _from_torch_file(path)
-    if head.startswith(b"\x80"):
-        return nvlabs_pickle.load(path)
-    return load_native(path)
 
 
-def _from_torch_file(path: str | Path) -> Model:
-    content = torch_file.read(path)
-    for layout in (rosinality, nvlabs_state, ddim):
-        if layout.recognized(content):
-            return layout.model(content, path)
+def _from_torch_file(path: Path, facts: Facts) -> Model:
+    content = unwrapped(torch_file.read(path), str(path))
+    for _, place in places(content):
+        for layout in LAYOUTS:
+            if layout.recognized(place):
+                return layout.model(place, path, facts)
+    for _, place in places(content):
+        if any(layout.recognized_judge(place) for layout in JUDGES):
+            raise CheckpointError(f"{path}: holds a discriminator alone; name it beside its generator: discriminator=")
     found = ", ".join(sorted(map(str, content))[:8]) if isinstance(content, dict) else type(content).__name__
     raise CheckpointError(f"{path}: no known layout of networks in it; found: {found}")
+
+
+def _judge(path: Path) -> Network:
+    """The discriminator of a file that holds it alone, or beside a generator."""
+    if path.is_file() and torch_file.recognized(_beginning(path)):
+        content = unwrapped(torch_file.read(path), str(path))
+        for _, place in places(content):
+            for layout in JUDGES:
+                if layout.recognized_judge(place):
+                    return layout.judge(place, path)
+    judge = _model(path, Facts()).discriminator
+    if judge is None:
+        raise CheckpointError(f"{path}: no discriminator in it")
+    return judge
+
+
+def _check_judge(judge: Network, generator: Network, path: Path) -> None:
+    for name in ("resolution", "num_channels", "num_classes"):
+        found, wanted = getattr(judge, name), getattr(generator, name)
+        if found != wanted:
+            raise CheckpointError(f"{path}: the discriminator's {name} is {found}, the generator's {wanted}")
 
 
 class File:
     """A teacher stage: reads the checkpoint when called, not when configured.
 
-    path: the file; None means that the user has to name it.
-    obtain: where such a file comes from, told when it is missing.
+    path: the file; None means that the user has to name it. discriminator: a second file, see `load`.
+    obtain: where such a file comes from, told when it is missing. facts: what the file does not say, see `load`.
     """
 
-    def __init__(self, path: str | Path | None = None, *, obtain: str = ""):
+    def __init__(
+        self,
+        path: str | Path | None = None,
+        *,
+        discriminator: str | Path | None = None,
+        obtain: str = "",
+        **facts: Any,
+    ):
         self.path = path
+        self.discriminator = discriminator
         self.obtain = obtain
+        self.facts = facts
 
     def __call__(self) -> Model:
         hint = f" ({self.obtain})" if self.obtain else ""
         if self.path is None:
             raise UserError(f"teacher.path: not set; name the teacher's checkpoint{hint} with teacher.path=FILE")
-        if not os.path.exists(self.path):
+        if not os.path.exists(os.path.expanduser(self.path)):
             raise UserError(f"teacher.path={self.path}: no such file; put the checkpoint{hint} there or name another")
-        model = load(self.path)
+        if self.discriminator is not None and not os.path.exists(os.path.expanduser(self.discriminator)):
+            raise UserError(f"teacher.discriminator={self.discriminator}: no such file; name another, or null")
+        model = load(self.path, discriminator=self.discriminator, **self.facts)
         # A foreign file's reader has said where the model is from; a native file only knows its earlier stages.
         foreign = model.history and model.history[-1].get("format")
         return model if foreign else model.after("import", path=os.path.basename(self.path))

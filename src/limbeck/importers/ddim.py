@@ -16,11 +16,13 @@ from torch import Tensor
 
 from limbeck.errors import CheckpointError
 from limbeck.importers import ddpm
-from limbeck.model import Model
+from limbeck.importers.foreign import Facts
+from limbeck.model import Model, called_in_file
 
 TERMS = "licence of the weights not stated in the file; a student inherits its teacher's terms"
 MARK = "temb.dense.0.weight"
 ATTENTION_SIDE = 16  # all published networks attend at this resolution; the files themselves do not tell their size
+MOST_LEVELS, MOST_BLOCKS = 16, 8
 BLOCKS = (
     (r"temb\.dense\.(\d)\.", lambda m, _: f"time_embedding.linear_{int(m[1]) + 1}."),
     (r"conv_in\.", lambda m, _: m[0]),
@@ -46,32 +48,56 @@ def recognized(content: Any) -> bool:
     return _network_state(content)[1] is not None
 
 
-def model(content: Any, path: str | Path) -> Model:
-    """The network, of its moving average if the file has one; the noise schedule is DDPM's.
+def model(content: Any, path: str | Path, facts: Facts) -> Model:
+    """The network, of its moving average if the file has one.
 
+    facts: resolution and noise schedule, which such files do not hold; guessed are attention at 16 pixels and DDPM's
+    schedule, as in all published networks.
     Raises: CheckpointError naming a tensor that is missing, misshaped or unknown.
     """
     role, state = _network_state(content)
     assert state is not None
     where = str(path)
+    names = own_names(state)
     ours = renamed(state, where)
-    network = ddpm.network(_arguments(ours, where), ours, where=where)
-    facts = {"format": "ddim", "network": role, "file": os.path.basename(path)}
-    return Model(network, terms=TERMS).after("import", **facts)
+    network = ddpm.network(_arguments(ours, where, names, facts), ours, where=where, names=names)
+    history = {"format": "ddim", "network": role, "file": os.path.basename(path), **facts.entry(where)}
+    return Model(network, terms=TERMS).after("import", **history)
 
 
 def renamed(state: Mapping[str, Any], where: str) -> dict[str, Tensor]:
     """The tensors under diffusers' names and in their shapes."""
-    levels = [int(match[1]) for name in state if (match := re.match(r"down\.(\d+)\.", name))]
-    ours = {}
+    ours, last = {}, _last_level(state)
     for name, value in state.items():
         if not isinstance(value, Tensor):
             raise CheckpointError(f"{where}: {name!r} is no tensor")
-        new = _new_name(name, max(levels, default=0))
+        new = _new_name(name, last)
         if new is None:
             raise CheckpointError(f"{where}: tensor {name!r} does not belong to a U-Net of the DDIM code base")
         ours[new] = ddpm.as_matrix(value) if ".attentions." in new else value
     return ours
+
+
+def own_names(state: Mapping[str, Any]) -> dict[str, str]:
+    """Our names to the file's, also of tensors that it ought to have and has not."""
+    last = _last_level(state)
+    block = ("norm1", "conv1", "temb_proj", "norm2", "conv2", "nin_shortcut")
+    layers = ["temb.dense.0", "temb.dense.1", "conv_in", "conv_out", "norm_out"]
+    layers += [f"mid.{name}.{layer}" for name in ("block_1", "block_2") for layer in block]
+    layers += [f"mid.attn_1.{layer}" for layer in LAYERS["attentions"]]
+    for level in range(last + 1):
+        for way, move in (("down", "downsample"), ("up", "upsample")):
+            layers.append(f"{way}.{level}.{move}.conv")
+            for index in range(MOST_BLOCKS + 1):
+                layers += [f"{way}.{level}.block.{index}.{layer}" for layer in block]
+                layers += [f"{way}.{level}.attn.{index}.{layer}" for layer in LAYERS["attentions"]]
+    theirs = [f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")]
+    return {ours: name for name in theirs if (ours := _new_name(name, last)) is not None}
+
+
+def _last_level(state: Mapping[str, Any]) -> int:
+    levels = [int(match[1]) for name in state if (match := re.match(r"down\.(\d+)\.", str(name)))]
+    return min(max(levels, default=0), MOST_LEVELS)
 
 
 def _new_name(name: str, last_level: int) -> str | None:
@@ -84,37 +110,47 @@ def _new_name(name: str, last_level: int) -> str | None:
     return None
 
 
-def _arguments(state: Mapping[str, Tensor], where: str) -> dict[str, Any]:
+def _arguments(state: Mapping[str, Tensor], where: str, names: Mapping[str, str], facts: Facts) -> dict[str, Any]:
     """Constructor arguments at full width.
 
     Of a pruned network the full widths are not known; what matters of them is which blocks have shortcuts, so widths
     are made up that tell the same.
     """
-    facts = ddpm.layout(state, where)
-    try:
-        width = state["time_embedding.linear_1.weight"].shape[1]
-        level_widths = [width]
-        for level in range(1, facts.pop("num_levels")):
-            if f"down_blocks.{level}.resnets.0.conv_shortcut.weight" in state:
-                found = state[f"down_blocks.{level}.resnets.0.conv2.weight"].shape[0]
-                width = found if found != width else 2 * width
-            level_widths.append(width)
-        num_channels = state["conv_in.weight"].shape[1]
-    except (KeyError, IndexError) as error:
-        raise CheckpointError(f"{where}: not a U-Net of DDPM ({error})") from error
-    attending = facts["attention_levels"]
-    level, side = (attending[-1], ATTENTION_SIDE) if attending else (len(level_widths) - 1, 4)
-    return {**facts, "level_widths": level_widths, "num_channels": num_channels, "resolution": side << level}
+    found = ddpm.layout(state, where)
+    num_levels = found.pop("num_levels")
+
+    def size(name: str, axis: int) -> int:
+        called = called_in_file(name, names)
+        if name not in state:
+            raise CheckpointError(f"{where}: not a U-Net of DDPM: tensor {called} is missing")
+        if state[name].ndim <= axis:
+            raise CheckpointError(f"{where}: not a U-Net of DDPM: tensor {called} has {state[name].ndim} axes")
+        return state[name].shape[axis]
+
+    width = size("time_embedding.linear_1.weight", 1)
+    level_widths = [width]
+    for level in range(1, num_levels):
+        if f"down_blocks.{level}.resnets.0.conv_shortcut.weight" in state:
+            written = size(f"down_blocks.{level}.resnets.0.conv2.weight", 0)
+            width = written if written != width else 2 * width
+        level_widths.append(width)
+    attending = found["attention_levels"]
+    level, side = (attending[-1], ATTENTION_SIDE) if attending else (num_levels - 1, 4)
+    return {
+        **found,
+        **ddpm.told_schedule(facts),
+        "level_widths": level_widths,
+        "num_channels": size("conv_in.weight", 1),
+        "resolution": ddpm.told_resolution(facts, side << level, num_levels),
+    }
 
 
-def _network_state(content: Any) -> tuple[str, dict[str, Any] | None]:
-    """What is taken of the file ("ema", "network" or "bare"), and its tensors without parallel training's prefix."""
+def _network_state(content: Any) -> tuple[str, Mapping[str, Any] | None]:
+    """What is taken of the file ("ema", "network" or "bare"), and its tensors."""
     candidates = {"bare": content}
     if isinstance(content, (list, tuple)) and content:
         candidates = {"ema": content[-1], "network": content[0]}
     for role, candidate in candidates.items():
-        if isinstance(candidate, Mapping):
-            state = {str(name).removeprefix("module."): value for name, value in candidate.items()}
-            if MARK in state:
-                return role, state
+        if isinstance(candidate, Mapping) and MARK in candidate:
+            return role, candidate
     return "", None

@@ -17,8 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from limbeck.errors import CheckpointError
+from limbeck.errors import CheckpointError, UserError
 from limbeck.importers import nvlabs_state, nvlabs_tensorflow, restricted_pickle, stylegan2, torch_file
+from limbeck.importers.foreign import Facts, unwrapped
 from limbeck.importers.restricted_pickle import Allowed, FileBytes, Record
 from limbeck.model import Model
 
@@ -61,15 +62,17 @@ class StoredModule:
         return {name: child for name, child in self.state.get("_modules", {}).items() if child is not None}
 
 
-def load(path: str | Path) -> Model:
+def load(path: str | Path, facts: Facts) -> Model:
     """Read G_ema (or G) and D of such a file.
 
     Raises: CheckpointError if the file names anything unexpected, is damaged, or holds other networks.
     """
     content = restricted_pickle.read(path, _allowed())
     try:
-        return _model(content, path)
-    except CheckpointError as error:
+        return _model(content, path, facts)
+    except UserError as error:
+        if not isinstance(error, CheckpointError):
+            raise
         raise CheckpointError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
     except Exception as error:  # the records hold what the file's author put there
         raise CheckpointError(f"{path}: not a StyleGAN2 network file ({torch_file.reason(error)})") from error
@@ -122,9 +125,9 @@ def _allowed() -> Allowed:
     }
 
 
-def _model(content: Any, path: str | Path) -> Model:
+def _model(content: Any, path: str | Path, facts: Facts) -> Model:
     if nvlabs_tensorflow.recognized(content):
-        return nvlabs_tensorflow.model(content, path)
+        return nvlabs_tensorflow.model(content, path, facts)
     if not isinstance(content, dict) or not isinstance(content.get("G_ema", content.get("G")), StoredModule):
         raise CheckpointError("not a StyleGAN2 network file: no network named G_ema or G in it")
     role = "G_ema" if "G_ema" in content else "G"
@@ -133,8 +136,9 @@ def _model(content: Any, path: str | Path) -> Model:
     _refuse_other_generators(stored)
     first = stored.children()["synthesis"].children()["b4"].children()["conv1"]
     where = str(path)
-    generator = stylegan2.generator(_state(stored, where), where=where, clamp=first.attribute("conv_clamp"))
-    facts = {"format": "nvlabs_pickle", "network": role, "file": os.path.basename(path)}
+    clamp = first.attribute("conv_clamp")
+    generator = stylegan2.generator(_state(stored, where), where=where, clamp=clamp, facts=facts)
+    history = {"format": "nvlabs_pickle", "network": role, "file": os.path.basename(path), **facts.entry(where)}
     discriminator = None
     if judge is not None:
         blocks = judge.children()
@@ -147,8 +151,8 @@ def _model(content: Any, path: str | Path) -> Model:
                 group_size=blocks["b4"].children()["mbstd"].attribute("group_size"),
             )
         else:
-            facts["discriminator"] = f"not read: architecture {top.attribute('architecture')!r}, not 'resnet'"
-    return Model(generator, discriminator, terms=nvlabs_state.TERMS).after("import", **facts)
+            history["discriminator"] = f"not read: architecture {top.attribute('architecture')!r}, not 'resnet'"
+    return Model(generator, discriminator, terms=nvlabs_state.TERMS).after("import", **history)
 
 
 def _refuse_other_generators(stored: StoredModule) -> None:
@@ -193,7 +197,7 @@ def _state(module: StoredModule, where: str) -> dict[str, Tensor]:
             if limit < 0:
                 raise CheckpointError("refused: tensors larger than the file")
             state[f"{prefix}.{name}".lstrip(".")] = tensor
-    return nvlabs_state.without_filters(state, where)
+    return nvlabs_state.without_filters(unwrapped(state, where), where)
 
 
 def _product(numbers: tuple[int, ...]) -> int:

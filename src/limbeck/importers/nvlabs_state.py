@@ -11,8 +11,10 @@ from typing import Any
 
 from torch import Tensor
 
+from limbeck.architectures.stylegan2 import Discriminator
 from limbeck.errors import CheckpointError
 from limbeck.importers import stylegan2
+from limbeck.importers.foreign import Facts
 from limbeck.model import Model
 
 TERMS = (
@@ -25,22 +27,42 @@ def recognized(content: Any) -> bool:
     return isinstance(content, dict) and any("synthesis.b4.const" in state for state in _generators(content).values())
 
 
-def model(content: dict[str, Any], path: str | Path) -> Model:
+def model(content: dict[str, Any], path: str | Path, facts: Facts) -> Model:
     """Generator, and discriminator if there is one.
 
     Raises: CheckpointError naming a tensor that is missing, misshaped or unknown.
     """
     where = str(path)
     role, state = next((role, s) for role, s in _generators(content).items() if "synthesis.b4.const" in s)
-    clamp = content.get("conv_clamp")
-    generator = stylegan2.generator(without_filters(state, where), where=where, clamp=clamp)
+    clamp = _setting(content, "conv_clamp", None, facts, where)
+    generator = stylegan2.generator(without_filters(state, where), where=where, clamp=clamp, facts=facts)
     discriminator = None
     if isinstance(content.get("D"), Mapping):
-        group_size = content.get("mbstd_group_size", 4)
+        group_size = _setting(content, "mbstd_group_size", 4, facts, where)
         judged = without_filters(content["D"], where)
         discriminator = stylegan2.discriminator(judged, where=where, clamp=clamp, group_size=group_size)
-    facts = {"format": "nvlabs_state", "network": role, "file": os.path.basename(path)}
-    return Model(generator, discriminator, terms=TERMS).after("import", **facts)
+    history = {"format": "nvlabs_state", "network": role, "file": os.path.basename(path), **facts.entry(where)}
+    return Model(generator, discriminator, terms=TERMS).after("import", **history)
+
+
+def recognized_judge(content: Any) -> bool:
+    """Whether this is the bare state dict of such a discriminator."""
+    return isinstance(content, Mapping) and "b4.out.weight" in content
+
+
+def judge(state: Mapping[str, Any], path: str | Path) -> Discriminator:
+    """The discriminator of a state dict, without clamp and with groups of four.
+
+    Raises: CheckpointError naming a tensor that is missing, misshaped or unknown.
+    """
+    return stylegan2.discriminator(without_filters(state, str(path)), where=str(path))
+
+
+def _setting(content: Mapping[str, Any], name: str, guess: Any, facts: Facts, where: str) -> Any:
+    """What leaves no trace in the tensors: as the file or the user says, else a guess."""
+    if name in content:
+        return facts.stated(name, content[name], where)
+    return facts.of(name, guess)
 
 
 def without_filters(state: Mapping[str, Any], where: str) -> dict[str, Tensor]:

@@ -7,9 +7,10 @@ Source: the variable names and the transpositions in NVIDIA's public conversion 
 
 import math
 import os
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,10 +18,12 @@ from torch import Tensor
 
 from limbeck.errors import CheckpointError
 from limbeck.importers import nvlabs_state, stylegan2
+from limbeck.importers.foreign import Facts
 from limbeck.importers.restricted_pickle import FileBytes, Record
-from limbeck.model import Model
+from limbeck.model import Model, called_in_file
 
 Arrays = dict[str, np.ndarray]
+MOST_LAYERS = 64
 TYPES = {"f2", "f4", "f8", "i4", "i8"}
 # Constructor arguments that would change the network, with the only value read here.
 EXPECTED = {
@@ -34,12 +37,20 @@ EXPECTED = {
 }
 
 
+class Variable(NamedTuple):
+    """One array of a file: our name, the file's, and how it becomes the other layout's."""
+
+    ours: str
+    theirs: str
+    change: Callable[[np.ndarray], np.ndarray] = np.asarray
+
+
 def recognized(content: Any) -> bool:
     """Whether these are the three networks of such a file."""
     return isinstance(content, tuple) and len(content) == 3 and all(_is_network(network) for network in content)
 
 
-def model(content: tuple[Record, Record, Record], path: str | Path) -> Model:
+def model(content: tuple[Record, Record, Record], path: str | Path, facts: Facts) -> Model:
     """The averaged generator and the discriminator.
 
     Raises: CheckpointError if a variable is missing or of another shape, or the networks are not StyleGAN2's.
@@ -50,60 +61,70 @@ def model(content: tuple[Record, Record, Record], path: str | Path) -> Model:
         _check_arguments(network.state["static_kwargs"], architecture, where)
     settings = averaged.state["static_kwargs"]
     budget = [2 * os.path.getsize(path)]
+    arrays = _arrays(averaged, budget)
+    variables = generator_variables(arrays)
     generator = stylegan2.generator(
-        generator_state(_arrays(averaged, budget), where), where=where, clamp=settings.get("conv_clamp")
+        _state(arrays, variables, where),
+        where=where,
+        clamp=settings.get("conv_clamp"),
+        names={variable.ours: variable.theirs for variable in variables},
     )
     settings = judge.state["static_kwargs"]
     if settings.get("label_size", 0):
         raise CheckpointError(f"{where}: class-conditional TensorFlow pickles are not read")
+    arrays = _arrays(judge, budget)
+    variables = discriminator_variables(arrays)
     discriminator = stylegan2.discriminator(
-        discriminator_state(_arrays(judge, budget), where),
+        _state(arrays, variables, where),
         where=where,
         clamp=settings.get("conv_clamp"),
         group_size=settings.get("mbstd_group_size") or 4,
+        names={variable.ours: variable.theirs for variable in variables},
     )
-    facts = {"format": "nvlabs_tensorflow", "network": "Gs", "file": os.path.basename(path)}
-    return Model(generator, discriminator, terms=nvlabs_state.TERMS).after("import", **facts)
+    history = {"format": "nvlabs_tensorflow", "network": "Gs", "file": os.path.basename(path), **facts.entry(where)}
+    return Model(generator, discriminator, terms=nvlabs_state.TERMS).after("import", **history)
 
 
-def generator_state(arrays: Arrays, where: str) -> dict[str, Tensor]:
-    """A generator's variables under the official PyTorch names."""
-    take = _taker(arrays, where)
-    state = {"mapping.w_avg": take("dlatent_avg")}
-    for index in range(sum(name.startswith("mapping/Dense") and name.endswith("/weight") for name in arrays)):
-        state[f"mapping.fc{index}.weight"] = take(f"mapping/Dense{index}/weight", dense)
-        state[f"mapping.fc{index}.bias"] = take(f"mapping/Dense{index}/bias")
-    state["synthesis.b4.const"] = take("synthesis/4x4/Const/const", lambda value: value[0])
+def generator_variables(arrays: Arrays) -> list[Variable]:
+    """A generator's variables with the official PyTorch names."""
+    depth = max((int(match[1]) for name in arrays if (match := re.match(r"mapping/Dense(\d+)/", name))), default=-1) + 1
+    found = [Variable("mapping.w_avg", "dlatent_avg")]
+    for index in range(min(depth, MOST_LAYERS)):
+        found.append(Variable(f"mapping.fc{index}.weight", f"mapping/Dense{index}/weight", dense))
+        found.append(Variable(f"mapping.fc{index}.bias", f"mapping/Dense{index}/bias"))
+    found.append(Variable("synthesis.b4.const", "synthesis/4x4/Const/const", lambda value: value[0]))
     for r in _resolutions(arrays, "synthesis/"):
         layers = [("conv1", "Conv")] if r == 4 else [("conv0", "Conv0_up"), ("conv1", "Conv1")]
         for ours, theirs in [*layers, ("torgb", "ToRGB")]:
             name, stored = f"synthesis.b{r}.{ours}", f"synthesis/{r}x{r}/{theirs}"
-            state[f"{name}.weight"] = take(f"{stored}/weight", flipped if theirs == "Conv0_up" else convolution)
-            state[f"{name}.bias"] = take(f"{stored}/bias")
-            state[f"{name}.affine.weight"] = take(f"{stored}/mod_weight", dense)
-            state[f"{name}.affine.bias"] = take(f"{stored}/mod_bias", lambda value: value + 1)
+            found += [
+                Variable(f"{name}.weight", f"{stored}/weight", flipped if theirs == "Conv0_up" else convolution),
+                Variable(f"{name}.bias", f"{stored}/bias"),
+                Variable(f"{name}.affine.weight", f"{stored}/mod_weight", dense),
+                Variable(f"{name}.affine.bias", f"{stored}/mod_bias", lambda value: value + 1),
+            ]
             if ours != "torgb":
                 number = 2 * int(math.log2(r)) - (5 if ours == "conv0" else 4)
-                state[f"{name}.noise_strength"] = take(f"{stored}/noise_strength")
-                state[f"{name}.noise_const"] = take(f"synthesis/noise{number}", lambda value: value[0, 0])
-    return state
+                found.append(Variable(f"{name}.noise_strength", f"{stored}/noise_strength"))
+                found.append(Variable(f"{name}.noise_const", f"synthesis/noise{number}", lambda value: value[0, 0]))
+    return found
 
 
-def discriminator_state(arrays: Arrays, where: str) -> dict[str, Tensor]:
-    """A discriminator's variables under the official PyTorch names."""
-    take = _taker(arrays, where)
+def discriminator_variables(arrays: Arrays) -> list[Variable]:
+    """A discriminator's variables with the official PyTorch names."""
     resolutions = _resolutions(arrays, "")
-    pairs = [(f"b{resolutions[-1]}.fromrgb", f"{resolutions[-1]}x{resolutions[-1]}/FromRGB"), ("b4.conv", "4x4/Conv")]
+    top = resolutions[-1] if resolutions else 4
+    found = [Variable(f"b{r}.skip.weight", f"{r}x{r}/Skip/weight", convolution) for r in resolutions[1:]]
+    pairs = [(f"b{top}.fromrgb", f"{top}x{top}/FromRGB"), ("b4.conv", "4x4/Conv")]
     for r in resolutions[1:]:
-        pairs += [
-            (f"b{r}.{ours}", f"{r}x{r}/{theirs}") for ours, theirs in (("conv0", "Conv0"), ("conv1", "Conv1_down"))
+        pairs += [(f"b{r}.conv0", f"{r}x{r}/Conv0"), (f"b{r}.conv1", f"{r}x{r}/Conv1_down")]
+    layers = [(*pair, convolution) for pair in pairs] + [("b4.fc", "4x4/Dense0", dense), ("b4.out", "Output", dense)]
+    for ours, theirs, change in layers:
+        found += [
+            Variable(f"{ours}.weight", f"{theirs}/weight", change),
+            Variable(f"{ours}.bias", f"{theirs}/bias"),
         ]
-    state = {f"b{r}.skip.weight": take(f"{r}x{r}/Skip/weight", convolution) for r in resolutions[1:]}
-    for ours, theirs in pairs:
-        state |= {f"{ours}.weight": take(f"{theirs}/weight", convolution), f"{ours}.bias": take(f"{theirs}/bias")}
-    for ours, theirs in (("b4.fc", "4x4/Dense0"), ("b4.out", "Output")):
-        state |= {f"{ours}.weight": take(f"{theirs}/weight", dense), f"{ours}.bias": take(f"{theirs}/bias")}
-    return state
+    return found
 
 
 def dense(value: np.ndarray) -> np.ndarray:
@@ -121,16 +142,18 @@ def flipped(value: np.ndarray) -> np.ndarray:
     return convolution(value[::-1, ::-1])
 
 
-def _taker(arrays: Arrays, where: str) -> Callable[..., Tensor]:
-    def take(name: str, change: Callable[[np.ndarray], np.ndarray] = lambda value: value) -> Tensor:
-        if name not in arrays:
-            raise CheckpointError(f"{where}: not a StyleGAN2 network: variable {name!r} is missing")
+def _state(arrays: Arrays, variables: Sequence[Variable], where: str) -> dict[str, Tensor]:
+    state = {}
+    for variable in variables:
+        called = called_in_file(variable.ours, {variable.ours: variable.theirs})
+        if variable.theirs not in arrays:
+            raise CheckpointError(f"{where}: not a StyleGAN2 network: variable {called} is missing")
+        value = arrays[variable.theirs]
         try:
-            return torch.from_numpy(np.array(change(arrays[name]), dtype=np.float32, order="C"))
+            state[variable.ours] = torch.from_numpy(np.array(variable.change(value), dtype=np.float32, order="C"))
         except (ValueError, IndexError) as error:
-            raise CheckpointError(f"{where}: variable {name!r} has shape {arrays[name].shape}") from error
-
-    return take
+            raise CheckpointError(f"{where}: variable {called} has shape {value.shape}") from error
+    return state
 
 
 def _resolutions(arrays: Arrays, prefix: str) -> list[int]:

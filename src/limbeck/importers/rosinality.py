@@ -13,10 +13,13 @@ from typing import Any
 
 from torch import Tensor
 
+from limbeck.architectures.stylegan2 import Discriminator
 from limbeck.errors import CheckpointError
 from limbeck.importers import stylegan2
+from limbeck.importers.foreign import Facts, inverse
 from limbeck.model import Model
 
+MOST_LAYERS = 64
 TERMS = "licence of the weights not stated in the file; a student inherits its teacher's terms"
 
 
@@ -72,7 +75,7 @@ def recognized(content: Any) -> bool:
     return isinstance(content, dict) and _generator_state(content)[1] is not None
 
 
-def model(content: dict[str, Any], path: str | Path) -> Model:
+def model(content: dict[str, Any], path: str | Path, facts: Facts) -> Model:
     """Generator (`g_ema`, else `g`), discriminator `d` if there, and `latent_avg` if there.
 
     Raises: CheckpointError naming a tensor that is missing, misshaped or unknown.
@@ -80,37 +83,46 @@ def model(content: dict[str, Any], path: str | Path) -> Model:
     role, state = _generator_state(content)
     assert state is not None
     where = str(path)
-    state = _without_prefix(state)
-    depth = len([name for name in state if re.fullmatch(r"style\.\d+\.weight", name)])
-    count = len([name for name in state if re.fullmatch(r"convs\.\d+\.conv\.weight", name)])
-    if count % 2:
-        raise CheckpointError(f"{where}: {count} entries 'convs.*.conv.weight', expected an even number")
-    ours = _renamed(state, generator_names(4 << (count // 2), depth), where)
+    last, depth = _last(state, r"convs\.(\d+)\."), _last(state, r"style\.(\d+)\.")
+    names = generator_names(4 << ((last + 2) // 2), depth)
+    ours = _renamed(state, names, where)
     average = content.get("latent_avg")
     if isinstance(average, Tensor):
         ours["mapping.w_avg"] = average.flatten()
-    generator = stylegan2.generator(ours, where=where)
-    facts: dict[str, Any] = {"format": "rosinality", "network": role, "file": os.path.basename(path)}
-    discriminator = None
-    if isinstance(content.get("d"), Mapping):
-        renamed = _renamed(_without_prefix(content["d"]), discriminator_names(generator.resolution), where)
-        discriminator = stylegan2.discriminator(renamed, where=where)
-    return Model(generator, discriminator, terms=TERMS).after("import", **facts)
+    generator = stylegan2.generator(ours, where=where, names=inverse(names), facts=facts)
+    found = judge(content["d"], path) if isinstance(content.get("d"), Mapping) else None
+    history = {"format": "rosinality", "network": role, "file": os.path.basename(path), **facts.entry(where)}
+    return Model(generator, found, terms=TERMS).after("import", **history)
+
+
+def recognized_judge(content: Any) -> bool:
+    """Whether this is the bare state dict of such a discriminator."""
+    return isinstance(content, Mapping) and "convs.0.0.weight" in content
+
+
+def judge(state: Mapping[str, Any], path: str | Path) -> Discriminator:
+    """The discriminator of a state dict.
+
+    Raises: CheckpointError naming a tensor that is missing, misshaped or unknown.
+    """
+    names = discriminator_names(4 << _last(state, r"convs\.(\d+)\."))
+    return stylegan2.discriminator(_renamed(state, names, str(path)), where=str(path), names=inverse(names))
 
 
 def _generator_state(content: dict[str, Any]) -> tuple[str, Mapping[str, Any] | None]:
     for role in ("g_ema", "g"):
         if isinstance(content.get(role), Mapping):
             return role, content[role]
-    bare = any(str(name).removeprefix("module.") == "input.input" for name in content)
-    return "bare", content if bare else None
+    return "bare", content if "input.input" in content else None
 
 
-def _without_prefix(state: Mapping[str, Any]) -> dict[str, Any]:
-    return {str(name).removeprefix("module."): value for name, value in state.items()}
+def _last(state: Mapping[str, Any], pattern: str) -> int:
+    """The highest number in the names; -1 if there is none, bounded, because a file may say anything."""
+    numbers = (int(match[1]) for name in state if (match := re.match(pattern, str(name))))
+    return min(max(numbers, default=-1), MOST_LAYERS)
 
 
-def _renamed(state: dict[str, Any], names: Mapping[str, str], where: str) -> dict[str, Tensor]:
+def _renamed(state: Mapping[str, Any], names: Mapping[str, str], where: str) -> dict[str, Tensor]:
     """The tensors under our names and in our shapes; low-pass kernels are checked and left out."""
     renamed = {}
     for theirs, value in state.items():
