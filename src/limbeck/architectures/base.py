@@ -119,6 +119,7 @@ class Network(nn.Module, ABC):
     point, not the ceiling of the exact product. least_width: no group is cut below this width, or its own if smaller.
     measured_buffers: the last part of the names of buffers that hold what passes measured of the activations; they are
     worth nothing beside other weights.
+    takes_transform: whether `forward` takes a `transform` of the picture, see `architectures.stylegan3`.
     """
 
     resolution: int
@@ -135,6 +136,7 @@ class Network(nn.Module, ABC):
     truncates_widths: bool = False
     least_width: int = 1
     measured_buffers: tuple[str, ...] = ()
+    takes_transform: bool = False
 
     @property
     @abstractmethod

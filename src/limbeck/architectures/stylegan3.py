@@ -325,6 +325,7 @@ class Generator(Network):
     truncates_widths = True
     least_width = 3
     measured_buffers = ("magnitude_ema",)
+    takes_transform = True
 
     def __init__(
         self,

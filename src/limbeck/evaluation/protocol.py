@@ -151,6 +151,8 @@ class Protocol:
             generator.check_drawing(**self.how(generator))
         for metric in self.metrics.values():
             metric.describe()  # reads the hash of the weights
+            if generator is not None:
+                metric.check_family(generator)
         if data is not None:
             self._check_counts(data)
         if data is not None and generator is not None:

@@ -55,6 +55,7 @@ class DrawnSamples(Samples):
     ) -> None:
         self.drawing, self.model, self.data, self.teacher = drawing, model, data, teacher
         self.device, self.store, self.on_progress = device, store, on_progress
+        self.generator = model.generator
         self._kept: dict[int, Tensor] = {}
         self._features: dict[tuple[str, str], Tensor] = {}
 

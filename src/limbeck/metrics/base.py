@@ -11,12 +11,18 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
+from limbeck.architectures.base import Network
 from limbeck.embeddings.base import Embedding
 from limbeck.errors import UserError
 
 
 class Samples(ABC):
-    """Images of one model under one protocol, and the reference they are compared with."""
+    """Images of one model under one protocol, and the reference they are compared with.
+
+    generator: the network that is judged, in evaluation mode, for metrics that draw images of their own.
+    """
+
+    generator: Network
 
     @abstractmethod
     def features(self, embedding: Embedding) -> Float[Tensor, "n f"]:
@@ -51,6 +57,9 @@ class Metric(ABC):
     @abstractmethod
     def __call__(self, samples: Samples) -> dict[str, float]:
         """Values by name; empty if the samples lack what the metric needs (a teacher)."""
+
+    def check_family(self, generator: Network) -> None:  # noqa: B027 - most take any
+        """Find out whether this family can be judged. Raises: UserError."""
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
