@@ -44,13 +44,13 @@ def joint_mean(value: Tensor) -> Tensor:
     return value + (mean_over_processes(value) - value.detach())
 
 
-def any_process(flag: bool, device: torch.device) -> bool:
-    """Whether the flag is set in any process."""
+def largest(number: int, device: torch.device) -> int:
+    """The largest number of any process."""
     if not active():
-        return flag
-    value = torch.tensor(int(flag), device=device)
-    dist.all_reduce(value)
-    return bool(value)
+        return number
+    value = torch.tensor(number, device=device)
+    dist.all_reduce(value, dist.ReduceOp.MAX)
+    return int(value)
 
 
 def barrier() -> None:

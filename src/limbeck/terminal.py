@@ -77,6 +77,10 @@ class LiveLine:
             print(" " * 9 + text, flush=True)
             self._pause = min(2 * self._pause, self.log_every_seconds)
 
+    def say(self, text: str) -> None:
+        """A line of its own, which stays."""
+        print(f"\r\033[K{text}" if sys.stdout.isatty() else " " * 9 + text, flush=True)
+
     def end(self) -> None:
         """Leave the line as it stands, so that what follows begins on a new one."""
         if parallel.rank() == 0 and sys.stdout.isatty():

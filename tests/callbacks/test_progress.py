@@ -3,7 +3,8 @@
 import pytest
 
 from limbeck import terminal
-from limbeck.callbacks.progress import Progress, progress_line
+from limbeck.callbacks import progress
+from limbeck.callbacks.progress import Pace, Progress, progress_line
 
 from .conftest import Counting, pl
 
@@ -63,3 +64,25 @@ def test_terminal_line_is_redrawn_in_place_and_never_wraps(train, generator, cap
 def test_resumed_run_counts_its_rate_from_where_it_starts(train, generator, capsys, clock):
     train(Counting(generator(), None, 20_000), clock, Progress(), start=19_000)
     assert "100 images/s" in capsys.readouterr().out
+
+
+def test_a_collapse_is_said_once():
+    pace = Pace()
+    fast, slow = (100, 1.0), (100, 4.0)
+    assert not any(pace.collapsed(*fast) for _ in range(60))
+    assert not any(pace.collapsed(100, 2.5) for _ in range(24))  # 40 of 100 images/s: slower, no collapse
+    found = [pace.collapsed(*slow) for _ in range(50)]
+    assert [f for f in found if f] == [(25.0, 100.0)]
+    assert found.index((25.0, 100.0)) == 4  # the first stretch of 20 s
+
+
+def test_a_run_that_is_slow_from_the_start_is_its_own_measure():
+    pace = Pace()
+    assert not any(pace.collapsed(1, 30.0) for _ in range(10))
+
+
+def test_the_line_about_a_collapse_names_the_way_out(train, generator, capsys, clock, monkeypatch):
+    found = iter([None, (1.0, 90.0)])
+    monkeypatch.setattr(progress.Pace, "collapsed", lambda self, count, seconds: next(found, None))
+    train(Counting(generator(), None, 600), clock, Progress())
+    assert "slow: 1 images/s, 90 at best" in capsys.readouterr().out

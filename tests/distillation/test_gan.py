@@ -174,8 +174,8 @@ def test_a_run_with_adapters_companions_and_running_means_resumes_bit_for_bit(tr
 
     whole, path = trained(), tmp_path / "last.ckpt"
     with pytest.raises(InterruptedError):
-        trained(callbacks=[Checkpoint(path, every_kimg=0.008), Killed()])
-    resumed = trained(callbacks=[Checkpoint(tmp_path / "other.ckpt", every_kimg=1.0)], resume=(path, 2))
+        trained(callbacks=[Checkpoint(tmp_path, every_kimg=0.008), Killed()])
+    resumed = trained(callbacks=[Checkpoint(tmp_path / "other", every_kimg=1.0)], resume=(path, 2))
     assert int(resumed.images_seen) == 20
     assert same(state(whole), state(resumed))
 

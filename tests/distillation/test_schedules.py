@@ -25,5 +25,9 @@ def test_lazy_correction_is_that_of_the_official_release():
 def test_learning_rate_rises_stays_and_falls():
     scale = [learning_rate_scale(k, 100, warmup_kimg=10, decay_kimg=20) for k in (0, 5, 10, 50, 80, 90, 100)]
     assert scale == pytest.approx([0, 0.5, 1, 1, 1, 0.5, 0])
-    with pytest.raises(UserError, match="decay_kimg"):
-        learning_rate_scale(0, 10, decay_kimg=11)
+    assert [learning_rate_scale(k, 10, decay_kimg=11) for k in (0, 5, 10)] == [1.0, 0.5, 0.0]  # shortened with the run
+    assert [learning_rate_scale(k, 10, warmup_kimg=5, decay_kimg=11) for k in (0, 5, 7.5, 10)] == [0.0, 1.0, 0.5, 0.0]
+    with pytest.raises(UserError, match=r"distillation.warmup_kimg=11"):
+        learning_rate_scale(0, 10, warmup_kimg=11)
+    with pytest.raises(UserError, match=r"distillation.decay_kimg=-1"):
+        learning_rate_scale(0, 10, decay_kimg=-1)

@@ -2,18 +2,25 @@
 
 import random
 import signal
+import threading
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from torch import nn
 
 from limbeck.callbacks.intervals import is_due
-from limbeck.files import written_aside
-from limbeck.parallel import any_process, gathered, rank
+from limbeck.errors import UserError
+from limbeck.files import keep_also, written_aside
+from limbeck.parallel import gathered, largest, rank
+from limbeck.seeds import stream_seed
+from limbeck.terminal import announce
 
-TERMINATED = 143
+LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
+TERMINATED, INTERRUPTED = 143, 130
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)  # SLURM, its warning, submitit, Ctrl-C
 
 
 class ImageCounting(Protocol):
@@ -28,63 +35,108 @@ class ImageCounting(Protocol):
 
 
 class Checkpoint(pl.Callback):
-    """Writes `path` every `every_kimg` and on SIGTERM or SIGUSR1 (then ends the process with exit code 143).
+    """Writes `folder/last.ckpt` every `every_kimg`, and when told to stop; the one before stays as `previous.ckpt`.
 
-    Random states of every process are part of it, so a resumed run draws what the uninterrupted one would have.
+    SIGTERM and SIGUSR1 end the process with exit code 143 after that, Ctrl-C with 130, SIGUSR2 by whatever handled it
+    before (submitit, which requeues). It does not matter which process is told, or when: all look every step.
+
+    Random states of every process are part of it, so a resumed run draws what the uninterrupted one would have;
+    processes that the saved run did not have begin streams of their own, from `seed`.
     """
 
-    def __init__(self, path: str | Path, *, every_kimg: float):
-        self.path, self.every_kimg = Path(path), every_kimg
-        self._told_to_stop = False
+    def __init__(self, folder: str | Path, *, every_kimg: float, seed: int = 0):
+        self.folder, self.every_kimg, self.seed = Path(folder), every_kimg, seed
+        self._told = 0
         self._restored: dict[str, Any] | None = None
         self._previous: dict[int, Any] = {}
 
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        for number in (signal.SIGTERM, signal.SIGUSR1):
-            self._previous[number] = signal.signal(number, self._stop)
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Here and not earlier: Lightning has set its handlers by now, which broadcast from within a signal, and puts
+        back those from before the training when it ends, however it ends.
+        """
+        if threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                self._previous[number] = signal.signal(number, self._stop)
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         if self._restored is not None:  # here, because setting up loaders draws random numbers
-            set_random_states(self._restored)
+            if self._restored:
+                set_random_states(self._restored)
+            else:
+                seen = cast(ImageCounting, pl_module).images_seen
+                torch.manual_seed(stream_seed(self.seed, rank(), seen))
             self._restored = None
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         module = cast(ImageCounting, pl_module)
-        seen = int(module.images_seen)
-        stop = any_process(self._told_to_stop, module.device)
-        if not stop and not is_due(seen - module.batch_size, seen, self.every_kimg) and seen < module.total_images:
-            return
-        module.check_finite()
-        self._save(trainer)
-        if stop:
-            raise SystemExit(TERMINATED)
+        seen = module.images_seen
+        told = largest(self._told, module.device)
+        if told or is_due(seen - module.batch_size, seen, self.every_kimg) or seen >= module.total_images:
+            module.check_finite()
+            self._save(trainer, pl_module)
+        if told:
+            self._end(told, seen)
 
-    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """A signal that came while the last checkpoint was written counts too."""
+        module = cast(ImageCounting, pl_module)
+        if told := largest(self._told, module.device):
+            self._end(told, module.images_seen)
 
     def state_dict(self) -> dict[str, Any]:
         return {"random": gathered(random_states())}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         states = state_dict["random"]
-        if rank() < len(states):
-            self._restored = states[rank()]
+        self._restored = states[rank()] if rank() < len(states) else {}
 
-    def _save(self, trainer: pl.Trainer) -> None:
-        """Every process takes part, the first one writes."""
+    def _save(self, trainer: pl.Trainer, module: nn.Module) -> None:
+        """Every process takes part, the first one writes.
+
+        Raises: UserError, in every process, if a weight is not a finite number in any.
+        """
+        broken = not_finite(module)
+        where = [name for name in gathered(broken) if name]
+        if where:
+            raise UserError(
+                f"{where[0]} holds NaN or infinity; training stopped, the last good checkpoint is kept (try a lower "
+                "optimizer learning rate or trainer.precision=32-true)"
+            )
         state = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
         if trainer.is_global_zero:
-            with written_aside(self.path) as aside:
+            path = self.folder / LAST
+            with written_aside(path) as aside:
                 torch.save(state, aside)
+                if path.is_file():
+                    keep_also(path, self.folder / PREVIOUS)
         trainer.strategy.barrier()
 
+    def _end(self, told: int, seen: int) -> None:
+        announce("stopped", f"saved at {seen / 1000:g} kimg; the same command goes on from there")
+        if told == signal.SIGINT:
+            raise SystemExit(INTERRUPTED)
+        before = self._previous.get(self._told)
+        if self._told == signal.SIGUSR2 and callable(before):
+            before(self._told, None)
+        raise SystemExit(TERMINATED)
+
     def _stop(self, number: int, frame: Any) -> None:
-        self._told_to_stop = True
+        if number == signal.SIGINT == self._told:
+            raise KeyboardInterrupt  # a second Ctrl-C does not wait for the step
+        self._told = max(self._told, number)
+
+
+def not_finite(module: nn.Module) -> str | None:
+    """Name of a parameter or buffer that holds NaN or infinity; one read for all."""
+    values = {name: v for name, v in module.state_dict().items() if v.is_floating_point() and v.numel()}
+    largest_values = torch._foreach_norm(list(values.values()), float("inf"))
+    if not values or bool(torch.stack([value.float() for value in largest_values]).isfinite().all()):
+        return None
+    return next(name for name, value in values.items() if not value.isfinite().all())
 
 
 def random_states() -> dict[str, Any]:
@@ -95,7 +147,7 @@ def random_states() -> dict[str, Any]:
         "python": (version, torch.tensor(internal), gauss),
         "numpy": (algorithm, torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest),
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,  # of this process's own device
     }
 
 
@@ -105,5 +157,5 @@ def set_random_states(states: dict[str, Any]) -> None:
     algorithm, keys, *rest = states["numpy"]
     np.random.set_state((algorithm, keys.numpy().astype(np.uint32), *rest))
     torch.set_rng_state(states["torch"])
-    if states["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(states["cuda"])
+    if torch.is_tensor(states["cuda"]) and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"])

@@ -1,11 +1,37 @@
 """The line about training that is kept up to date on the terminal or in the log."""
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
 import pytorch_lightning as pl
 
 from limbeck.terminal import LiveLine, clock
+
+STRETCH_SECONDS = 20.0  # over which a rate is taken
+COLLAPSED = 0.3  # of the run's own best
+WAY_OUT = (
+    "other programs may want the same cores; give the run cores of its own, or fewer threads (OMP_NUM_THREADS=1 wastes "
+    "least), or, on a GPU, look for another job on it"
+)
+
+
+class Pace:
+    """Notices once when work becomes far slower than it was, by the time spent within steps alone."""
+
+    def __init__(self) -> None:
+        self._best = self._seconds = self._count = 0.0
+        self._said = False
+
+    def collapsed(self, count: float, seconds: float) -> tuple[float, float] | None:
+        """The rate of the stretch that ends with this step, and the best, where the first is far below; else None."""
+        self._count, self._seconds = self._count + count, self._seconds + seconds
+        if self._said or self._seconds < STRETCH_SECONDS:
+            return None
+        rate = self._count / self._seconds
+        self._best, self._count, self._seconds = max(self._best, rate), 0.0, 0.0
+        self._said = rate < COLLAPSED * self._best
+        return (rate, self._best) if self._said else None
 
 
 class Progress(pl.Callback):
@@ -18,11 +44,19 @@ class Progress(pl.Callback):
     def __init__(self, *, log_every_seconds: float = 60.0):
         self.log_every_seconds = log_every_seconds
         self._line = LiveLine(log_every_seconds=log_every_seconds)
+        self._pace, self._began = Pace(), 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         self._line = LiveLine(done=int(pl_module.images_seen), log_every_seconds=self.log_every_seconds)
+        self._pace = Pace()
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        self._began = time.monotonic()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        found = self._pace.collapsed(pl_module.batch_size, time.monotonic() - self._began)
+        if found is not None and trainer.is_global_zero:
+            self._line.say(f"slow: {found[0]:.3g} images/s, {found[1]:.3g} at best; {WAY_OUT}")
         if self._line.due():
             self._show(pl_module)
 

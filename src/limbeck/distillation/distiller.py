@@ -13,7 +13,7 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from limbeck.architectures.base import Network
-from limbeck.callbacks.checkpoint import Checkpoint
+from limbeck.callbacks.checkpoint import LAST, Checkpoint
 from limbeck.callbacks.intervals import EveryKimg
 from limbeck.data.base import ImageSource
 from limbeck.data.loading import train_loader
@@ -23,8 +23,7 @@ from limbeck.errors import CheckpointError, UserError
 from limbeck.losses.weighted import Weighted, checked_terms
 from limbeck.model import Model, Pair
 from limbeck.parallel import gathered
-
-RANK_STRIDE = 1_000_003  # keeps the random streams of processes apart for any seed in use
+from limbeck.seeds import stream_seed
 
 
 @dataclass(frozen=True)
@@ -49,15 +48,17 @@ class Distiller:
 
     def __call__(self, pair: Pair, *, data: ImageSource, folder: Path, loggers: Sequence[Logger]) -> Pair:
         """Train from the newest checkpoint in `folder`, or from the start if there is none."""
-        path = folder / "checkpoints" / "last.ckpt"
+        checkpoints = folder / "checkpoints"
+        path = checkpoints / LAST
         torch.manual_seed(self.seed)  # a fresh discriminator must not depend on which stages ran in this process
         module = self.build(pair)
-        trainer = self._trainer(folder, loggers, Checkpoint(path, every_kimg=self.checkpoint_kimg))
+        checkpoint = Checkpoint(checkpoints, every_kimg=self.checkpoint_kimg, seed=self.seed)
+        trainer = self._trainer(folder, loggers, checkpoint)
         if self.batch_size % trainer.world_size:
             raise UserError(f"batch_size={self.batch_size}: must be a multiple of the {trainer.world_size} processes")
         seen = _images_seen(path) if path.is_file() else 0
         if not seen:
-            torch.manual_seed(self.seed + RANK_STRIDE * trainer.global_rank)
+            torch.manual_seed(stream_seed(self.seed, trainer.global_rank))
         loader = train_loader(
             data,
             batch_size=self.batch_size // trainer.world_size,
@@ -87,9 +88,11 @@ class Distiller:
                 raise UserError(f"callback.{name}: settings are given, but it is not among the selected callbacks")
             if isinstance(callback, EveryKimg):
                 callback.check(teacher)
-        for name, value, whole in (("kimg", self.kimg, False), ("batch_size", self.batch_size, True)):
-            if value <= 0 or (whole and value != int(value)):
-                raise UserError(f"{name}={value}: must be {'a whole number' if whole else 'a number'} above 0")
+        for name in ("kimg", "batch_size", "checkpoint_kimg"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"{name}={getattr(self, name)}: must be above 0")
+        if self.batch_size != int(self.batch_size):
+            raise UserError(f"batch_size={self.batch_size}: must be a whole number")
         with torch.random.fork_rng(devices=[]):
             self.build(Pair(teacher, teacher))
 
@@ -123,6 +126,8 @@ class Distiller:
             ".*module.s. in eval mode.*",
             ".*does not have many workers.*",
             "Grad strides do not match bucket view.*",  # 1x1 kernels in channels-last form; harmless
+            ".*broadcast_buffers.*",  # torch's new name for it is not known to the oldest torch we support
+            ".*`srun` command is available.*",
         ):
             warnings.filterwarnings("ignore", message=message)
 
@@ -166,7 +171,8 @@ def _read(path: Path) -> dict[str, Any]:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # torch raises many kinds here
         raise CheckpointError(
-            f"{path}: unreadable checkpoint ({' '.join(str(error).split())[:120]}); remove it or use resume=never"
+            f"{path}: unreadable checkpoint ({' '.join(str(error).split())[:120]}); remove it to begin anew, or "
+            "put previous.ckpt beside it in its place"
         ) from error
 
 

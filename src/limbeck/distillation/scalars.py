@@ -1,8 +1,10 @@
 """Means of the scalars that training notes between two rows of the log."""
 
+import torch
 from torch import Tensor
 
 from limbeck.errors import UserError
+from limbeck.parallel import mean_over_processes
 
 
 class Scalars:
@@ -19,8 +21,14 @@ class Scalars:
         self._weights[name] = self._weights.get(name, 0.0) + weight
 
     def means(self, images_seen: int) -> dict[str, float]:
-        """Means of all values since the last `clear`. Raises: UserError naming one that is not finite."""
-        means = {name: (total / self._weights[name]).item() for name, total in self._sums.items()}
+        """Means of all values since the last `clear` over all processes, each of which calls this.
+
+        Raises: UserError, in every process, naming one that is not finite in any.
+        """
+        if not self._sums:
+            return {}
+        own = torch.stack([total / self._weights[name] for name, total in self._sums.items()])
+        means = dict(zip(self._sums, mean_over_processes(own).tolist(), strict=True))
         for name, value in means.items():
             if value != value or value in (float("inf"), float("-inf")):
                 raise UserError(

@@ -27,11 +27,17 @@ def lazy_correction(cadences: list[int]) -> float:
 
 
 def learning_rate_scale(kimg: float, total_kimg: float, *, warmup_kimg: float = 0.0, decay_kimg: float = 0.0) -> float:
-    """Factor in [0, 1]: a linear rise over the first `warmup_kimg`, a linear fall to 0 over the last `decay_kimg`."""
-    if warmup_kimg < 0 or decay_kimg < 0 or warmup_kimg + decay_kimg > total_kimg:
-        raise UserError(
-            f"warmup_kimg={warmup_kimg}, decay_kimg={decay_kimg}: must be >= 0 and fit into kimg={total_kimg}"
-        )
+    """Factor in [0, 1]: a linear rise over the first `warmup_kimg`, a linear fall to 0 over the last `decay_kimg`.
+
+    The fall is at most as long as what the rise leaves, so that a run can be cut short without touching it.
+
+    Raises: UserError if the rise does not fit into the run.
+    """
+    if not 0 <= warmup_kimg <= total_kimg:
+        raise UserError(f"distillation.warmup_kimg={warmup_kimg}: must lie in [0, kimg={total_kimg:g}]")
+    if decay_kimg < 0:
+        raise UserError(f"distillation.decay_kimg={decay_kimg}: must be at least 0")
+    decay_kimg = min(decay_kimg, total_kimg - warmup_kimg)
     rise = min(kimg / warmup_kimg, 1.0) if warmup_kimg else 1.0
     fall = min((total_kimg - kimg) / decay_kimg, 1.0) if decay_kimg else 1.0
     return max(min(rise, fall), 0.0)
