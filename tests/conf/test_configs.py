@@ -56,6 +56,27 @@ def test_every_experiment_says_what_it_is(experiment):
     assert lines[0] == "# @package _global_"
 
 
+@pytest.mark.parametrize(
+    ("overrides", "resize"),
+    [
+        (["protocol=fid50k"], "tensorflow"),
+        (["protocol=fid50k_ddim"], "half_pixel"),
+        (["protocol=fid50k_pytorch"], "half_pixel"),
+        (["protocol=fid50k_ddim", "embeddings.inception.resize=tensorflow"], "tensorflow"),
+        (["experiment=stylegan2_ffhq_dcp"], "half_pixel"),
+        (["experiment=stylegan2_ffhq_stylekd"], "half_pixel"),
+        (["experiment=stylegan2_ffhq_svs"], "tensorflow"),
+        (["experiment=ddpm_cifar10_svs"], "half_pixel"),
+    ],
+)
+def test_protocols_choose_the_resize_of_their_papers(overrides, resize):
+    chosen = overrides if overrides[0].startswith("experiment") else ["experiment=bare", *overrides]
+    found = composed(*chosen)
+    assert found.protocol.metrics.fid.embedding.resize == resize
+    if overrides[0].startswith("protocol"):
+        assert composed(*overrides, "metric=[]", config="evaluate").protocol.num_images == 50000
+
+
 def test_no_file_is_without_a_choice():
     assert len(FILES) > 30
     assert {path.stem for path in CONF.glob("*.yaml")} == {"train", "evaluate"}

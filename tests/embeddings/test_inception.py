@@ -1,7 +1,8 @@
 import pytest
 import torch
+import torch.nn.functional as F
 
-from limbeck.embeddings.inception import Inception, resized_as_tensorflow
+from limbeck.embeddings.inception import Inception, as_pytorch_fid, as_tensorflow, resized_as_tensorflow
 from limbeck.embeddings.torchvision_shim import imported
 from limbeck.errors import UserError
 
@@ -19,6 +20,31 @@ def test_the_resize_is_tensorflow_s(height, width):
 def test_the_resize_by_hand():
     image = torch.tensor([[0.0, 10.0]]).reshape(1, 1, 1, 2).expand(-1, -1, 2, -1)
     assert torch.allclose(resized_as_tensorflow(image, 4)[0, 0, 0], torch.tensor([0.0, 5.0, 10.0, 10.0]))
+
+
+@pytest.mark.parametrize("side", [32, 299, 400])
+def test_half_pixel_is_the_input_of_pytorch_fid(side):
+    """As its `InceptionV3.forward` has it: x in [0, 1], torch's bilinear interpolation, 2 x - 1."""
+    x = torch.rand(2, 3, side, side)
+    expected = 2 * F.interpolate(x, size=(299, 299), mode="bilinear", align_corners=False) - 1
+    assert torch.allclose(as_pytorch_fid(2 * x - 1), expected, atol=1e-6)
+    assert (as_pytorch_fid(2 * x - 1) - as_tensorflow(2 * x - 1)).abs().mean() > (0.05 if side == 32 else 1e-3)
+
+
+def test_half_pixel_by_hand():
+    image = torch.tensor([[0.0, 1.0]]).reshape(1, 1, 1, 2).expand(-1, 3, 2, -1)
+    row = as_pytorch_fid(image)[0, 0, 0]  # position (i + 1/2) 2 / 299 - 1/2, cut at the ends
+    assert torch.allclose(row, ((torch.arange(299) + 0.5) * 2 / 299 - 0.5).clamp(0, 1), atol=1e-6)
+
+
+def test_the_resize_is_a_setting_with_a_digest_of_its_own(fidelity_inception, inception):
+    other = Inception(path=fidelity_inception[1], resize="half_pixel").load()
+    assert "half-pixel" in other.describe()["resize"]
+    assert other.digest() != inception.digest()
+    image = torch.rand(1, 3, 32, 32) * 2 - 1
+    assert torch.equal(other.feature_maps(image)[0], other.network(as_pytorch_fid(image))[0])
+    with pytest.raises(UserError, match=r"embeddings.inception.resize='pil': allowed: tensorflow, half_pixel"):
+        Inception(path=fidelity_inception[1], resize="pil").digest()
 
 
 @pytest.mark.parametrize("size", [32, 256])

@@ -8,6 +8,7 @@ rounding (1e-4), 1.5 times as fast on a CPU.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from limbeck.embeddings.base import Embedding, file_digest, freeze, in_color
+from limbeck.embeddings.preprocessing import resized
 from limbeck.errors import UserError
 
 FILE = "pt_inception-2015-12-05-6726825d.pth"
@@ -180,7 +182,7 @@ def mixed_8(num_in: int, pool: Pool) -> Mixed:
 
 
 class Network(nn.Module):
-    """Images [n, 3, 299, 299], (RGB - 128) / 128, to the maps before each reduction; the last is [n, 2048, 8, 8]."""
+    """Images [n, 3, 299, 299] in about [-1, 1] to the maps before each reduction; the last is [n, 2048, 8, 8]."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -213,19 +215,52 @@ class Network(nn.Module):
         return [*maps, self.Mixed_7c(self.Mixed_7b(self.Mixed_7a(x)))]
 
 
+def as_tensorflow(image: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 s s"]:
+    """Images in [-1, 1] as the graph of 2015 gets them: its own resize, (RGB - 128) / 128."""
+    return resized_as_tensorflow(image, SIDE) * (127.5 / 128) - 0.5 / 128
+
+
+def as_pytorch_fid(image: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 s s"]:
+    """Images in [-1, 1] as pytorch-fid hands them over: half-pixel centers, and 2 x - 1 of x in [0, 1]."""
+    return resized(image, (SIDE, SIDE), interpolation="bilinear", antialias=False)
+
+
+@dataclass(frozen=True)
+class Resize:
+    """A way from an image to the network's input, and its words."""
+
+    function: Callable[[Tensor], Tensor]
+    words: str
+    normalization: str
+
+
+RESIZES = {
+    "tensorflow": Resize(
+        as_tensorflow,
+        "as in TensorFlow 1 (corners and centers not aligned), no antialias",
+        "(RGB in 0..255 - 128) / 128",
+    ),
+    "half_pixel": Resize(
+        as_pytorch_fid, "with half-pixel centers as in pytorch-fid, no antialias", "2 (RGB in 0..255) / 255 - 1"
+    ),
+}
+
+
 class Inception(Embedding):
     """2048 globally averaged features. "FID" and "KID" without further words mean these.
 
     path: the weights' file, `pt_inception-2015-12-05-6726825d.pth`; never downloaded.
+    resize: "tensorflow" (NVIDIA's code and torch-fidelity) or "half_pixel" (pytorch-fid, and the papers that used it);
+        the smaller the images, the more the two differ.
     """
 
     name = "inception"
     metric_suffix = ""
     num_features = 2048
 
-    def __init__(self, *, path: str | Path | None = None) -> None:
+    def __init__(self, *, path: str | Path | None = None, resize: str = "tensorflow") -> None:
         super().__init__()
-        self.path = path
+        self.path, self.resize = path, resize
         self.network: Network | None = None
 
     def load(self) -> Embedding:
@@ -249,10 +284,8 @@ class Inception(Embedding):
         return file_digest(self._existing())
 
     def preprocessing(self) -> dict[str, str]:
-        return {
-            "resize": f"{SIDE}x{SIDE}, bilinear as in TensorFlow 1 (corners and centers not aligned), no antialias",
-            "normalization": "(RGB in 0..255 - 128) / 128",
-        }
+        way = self._way()
+        return {"resize": f"{SIDE}x{SIDE}, bilinear {way.words}", "normalization": way.normalization}
 
     def forward(self, image: Float[Tensor, "n c h w"]) -> Float[Tensor, "n f"]:
         return self.feature_maps(image)[-1].mean(dim=(2, 3)).float()
@@ -261,8 +294,13 @@ class Inception(Embedding):
         """Five maps: 64 channels at 147x147, 192 at 71, 288 at 35, 768 at 17, 2048 at 8."""
         if self.network is None:
             raise RuntimeError("embedding inception is used before load()")
-        x = resized_as_tensorflow(in_color(image), SIDE) * (127.5 / 128) - 0.5 / 128
+        x = self._way().function(in_color(image))
         return self.network(x.contiguous(memory_format=torch.channels_last))
+
+    def _way(self) -> Resize:
+        if self.resize not in RESIZES:
+            raise UserError(f"embeddings.inception.resize={self.resize!r}: allowed: {', '.join(RESIZES)}")
+        return RESIZES[self.resize]
 
     def _existing(self) -> Path:
         if self.path is None or not Path(self.path).is_file():
