@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from limbeck.entry import pipeline_of, register_resolvers
 
 CONF = Path(__file__).parents[2] / "conf"
-LISTS = {"loss/generator", "loss/discriminator", "callback", "logger", "metric"}
+LISTS = {"loss/generator", "loss/discriminator", "callback", "companion", "logger", "metric"}
 OFFERED = {
     line.strip("- ").partition(":")[0] for line in (CONF / "train.yaml").read_text().splitlines() if "- " in line
 }

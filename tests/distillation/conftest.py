@@ -61,6 +61,7 @@ def train(pair):
         make=lambda p, lr: torch.optim.Adam(p, lr=lr, betas=(0.0, 0.99)),
         callbacks=(),
         resume=(None, 0),
+        pair=pair,
         **settings,
     ):
         ours, theirs = adversarial()

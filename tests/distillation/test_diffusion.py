@@ -70,7 +70,7 @@ def module_of(pair, *, steps=2, terms=None, optimizer=None, **settings) -> Diffu
     )
 
 
-def trained(pair, **settings) -> DiffusionDistillation:
+def trained(pair, *, callbacks=(), precision="32-true", **settings) -> DiffusionDistillation:
     module = module_of(pair, **settings)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Lightning's advice on loops it does not know
@@ -79,6 +79,8 @@ def trained(pair, **settings) -> DiffusionDistillation:
             devices=1,
             max_epochs=-1,
             logger=False,
+            callbacks=list(callbacks),
+            precision=precision,
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,

@@ -70,9 +70,9 @@ class DiffusionDistillation(StudentTraining):
             if isinstance(module, nn.Dropout) and dropout is not None:
                 module.p = dropout
 
-    def configure_optimizers(self) -> Optimizer:
+    def own_optimizers(self) -> list[Optimizer]:
         terms = self.terms["generator"]
-        return corrected(self.make_optimizer, [*self.student.parameters(), *own_parameters(terms)], terms)
+        return [corrected(self.make_optimizer, [*self.student.parameters(), *own_parameters(terms)], terms)]
 
     def final_judge(self) -> None:
         """There is none."""

@@ -23,6 +23,7 @@ from limbeck.errors import CheckpointError, UserError
 from limbeck.losses.weighted import Weighted, checked_terms
 from limbeck.model import Model, Pair
 from limbeck.parallel import gathered
+from limbeck.pruning.settling import settled
 from limbeck.seeds import stream_seed
 
 
@@ -32,6 +33,7 @@ class Distiller:
 
     module: makes the LightningModule from a pair; trainer: makes the Trainer.
     optimizer, loss: by player, "generator" and, where there are judges, "discriminator".
+    companions: what takes part in the training beside the student, by name.
     batch_size: over all processes; kimg: length in thousands of images.
     """
 
@@ -41,6 +43,7 @@ class Distiller:
     optimizer: Mapping[str, Callable]
     loss: Mapping[str, Mapping[str, Any]]
     callbacks: Mapping[str, pl.Callback]
+    companions: Mapping[str, Any]
     kimg: float
     batch_size: int
     seed: int
@@ -108,6 +111,7 @@ class Distiller:
             judges=self.judges(pair),
             **{f"{player}_terms": some for player, some in terms.items()},
             **{f"{player}_optimizer": self.optimizer[player] for player in playing},
+            companions=self.companions,
             kimg=self.kimg,
             batch_size=self.batch_size,
         )
@@ -160,6 +164,7 @@ class Distiller:
         judge = None if judge is None else judge.cpu().eval().requires_grad_(False)
         generator = cast(Network, module.ema).cpu().eval()
         student = replace(pair.student, generator=generator, discriminator=cast(Network | None, judge))
+        student = settled(replace(student, masks=module.masks.current()))
         described = {name: weighted.term.describe() for name, weighted in self.loss["generator"].items()}
         settings = {f"loss_{name}": facts for name, facts in sorted(described.items()) if facts}
         facts = {"kimg": self.kimg, "batch_size": self.batch_size, "losses": sorted(described)}

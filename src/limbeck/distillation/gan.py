@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from limbeck.distillation.companion import Companion
 from limbeck.distillation.game import Game, Sampling
 from limbeck.distillation.optimizers import MakeOptimizer
 from limbeck.distillation.training import StudentTraining
@@ -36,7 +35,6 @@ class GanDistillation(StudentTraining):
         discriminator's too, so twice as often.
     statistics_half_life_kimg: of StyleGAN3's magnitudes, which move in the pass that draws images for the judges, once
         per micro-batch.
-    companions: what is trained beside the student, by name; they take their turns before it.
     """
 
     def __init__(
@@ -52,7 +50,6 @@ class GanDistillation(StudentTraining):
         w_avg_beta: float = 0.998,
         noise: str = "random",
         statistics_half_life_kimg: float = 20.0,
-        companions: Mapping[str, Companion] | None = None,
         **training: Any,
     ):
         kinds: dict[str, type[Step]] = {"generator": GeneratorStep}
@@ -65,11 +62,12 @@ class GanDistillation(StudentTraining):
         for name, weighted in generator_terms.items():
             if weighted.term.reads_judges and not judges:
                 raise UserError(f"discriminator=none: loss/generator {name!r} needs one; allowed: fresh, teacher …")
-        if companions:  # a copy, because they may train it
+        needed = any(companion.reads_teacher_judge for companion in self._companions())
+        if needed:  # a copy, because they may train it
             judge = copy.deepcopy(pair.teacher.discriminator)
             self.pair = replace(self.pair, teacher=replace(self.pair.teacher, discriminator=judge))
         everyone = [*generator_terms.values(), *discriminator_terms.values()]
-        read = bool(companions) or any(weighted.term.reads_teacher_judge for weighted in everyone)
+        read = needed or any(weighted.term.reads_teacher_judge for weighted in everyone)
         self.teacher_judge = Frozen(_teacher_judge(self.pair), half=self.frozen_half) if read else None
         self.judges = nn.ModuleDict(judges)
         for some in judges.values():
@@ -82,22 +80,11 @@ class GanDistillation(StudentTraining):
             Sampling(self.micro_batch_size, mixing_probability, noise, statistics_half_life_kimg),
             observe=self._observe,
         )
-        self.companions = nn.ModuleDict(companions or {})
         self.make_generator_optimizer, self.make_discriminator_optimizer = generator_optimizer, discriminator_optimizer
         self.w_avg_beta = w_avg_beta
 
-    def setup(self, stage: str) -> None:
-        for companion in self._companions():
-            companion.prepare(self.pair, self.game)
-        super().setup(stage)
-
-    def configure_optimizers(self) -> list[Optimizer]:
-        """Those of the companions, then those of the game."""
-        beside = [optimizer for companion in self._companions() for optimizer in companion.optimizers()]
-        return beside + self.game.optimizers(self.make_generator_optimizer, self.make_discriminator_optimizer)
-
-    def _companions(self) -> list[Companion]:
-        return list(self.companions.values())  # type: ignore[arg-type]
+    def own_optimizers(self) -> list[Optimizer]:
+        return self.game.optimizers(self.make_generator_optimizer, self.make_discriminator_optimizer)
 
     def final_judge(self) -> nn.Module | None:
         """The first one; None of none."""
@@ -105,10 +92,6 @@ class GanDistillation(StudentTraining):
         return judge.network if isinstance(judge, Frozen) else judge
 
     def play(self, optimizers: list, real: Tensor, label: Tensor) -> None:
-        for companion in self._companions():
-            count = companion.num_optimizers
-            companion.play(self, optimizers[:count], real, label)
-            optimizers = optimizers[count:]
         self.game.play(self, optimizers, real, label)
 
     @torch.no_grad()

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from limbeck.architectures.gated import GatedDiscriminator
-from limbeck.distillation.companion import Companion
-from limbeck.distillation.game import Game
+from limbeck.distillation.companion import Companion, playing
 from limbeck.distillation.loop import Loop
 from limbeck.distillation.optimizers import MakeOptimizer
 from limbeck.errors import UserError
@@ -75,6 +74,7 @@ class Gates(Companion):
     """
 
     num_optimizers = 1
+    reads_teacher_judge = True
 
     def __init__(
         self, *, optimizer: MakeOptimizer, judge: str = "gated", threshold: float = 0.1, capacity_weight: float = 1.0
@@ -85,7 +85,8 @@ class Gates(Companion):
         self.loss = GateLoss(self)
         self.alphas = nn.ParameterDict()
 
-    def prepare(self, pair: Pair, game: Game) -> None:
+    def prepare(self, pair: Pair, loop: Loop) -> None:
+        game = playing(loop, "gates")
         judge = game.trained.get(self.judge)
         if not isinstance(judge, GatedDiscriminator):
             raise UserError(f"gates.judge={self.judge!r}: no gated discriminator of this name; use discriminator=gated")

@@ -2,7 +2,10 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
+from limbeck.architectures.base import Network
+from limbeck.distillation.held_masks import HeldMasks
 from limbeck.losses.image_step import Step
 from limbeck.losses.weighted import Weighted
 
@@ -13,10 +16,16 @@ class Loop(ABC):
     """Counts images and carries out optimizer steps.
 
     images_seen: over all processes, before this step; a plain number, so that nobody waits for a device to know it.
+    student: the generator that is trained; ema: its moving average; masks: of its weights.
+    game: a `Game` of the student with its judges; None where there are none.
     """
 
     images_seen: int
     batch_size: int
+    student: Network
+    ema: Network
+    masks: HeldMasks
+    game: Any = None
 
     @property
     @abstractmethod

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from limbeck.distillation.companion import Companion
+from limbeck.distillation.companion import Companion, playing
 from limbeck.distillation.game import Game, set_trainable
 from limbeck.distillation.loop import Loop
 from limbeck.distillation.optimizers import MakeOptimizer
@@ -27,6 +27,7 @@ class OnlineTeacher(Companion):
     """
 
     num_optimizers = 2
+    reads_teacher_judge = True
 
     def __init__(
         self,
@@ -45,7 +46,8 @@ class OnlineTeacher(Companion):
         )
         self.term_states = nn.ModuleList([nn.ModuleDict(terms) for terms in self.terms])
 
-    def prepare(self, pair: Pair, game: Game) -> None:
+    def prepare(self, pair: Pair, loop: Loop) -> None:
+        game = playing(loop, "online_teacher")
         assert game.players.teacher is not None
         assert game.players.teacher_judge is not None
         # Registered here, so that both are in checkpoints and their gradients are shared between processes.

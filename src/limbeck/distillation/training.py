@@ -14,7 +14,11 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
+from limbeck.architectures.base import Network
+from limbeck.distillation.companion import Companion
+from limbeck.distillation.held_masks import HeldMasks
 from limbeck.distillation.loop import Loop, Observe
 from limbeck.distillation.scalars import Scalars
 from limbeck.distillation.schedules import ema_decay, learning_rate_scale
@@ -23,6 +27,17 @@ from limbeck.frozen import Frozen
 from limbeck.losses.image_step import Step
 from limbeck.losses.weighted import Weighted
 from limbeck.model import Pair
+
+STUDENT = "generator"  # the player that is the student, in terms, optimizers and the log
+
+
+def checked_companions(companions: Mapping[str, Any], student: Network) -> dict[str, Companion]:
+    """The companions; refuses a stub left by an override of one that is not selected, and what cannot work."""
+    for name, companion in companions.items():
+        if not isinstance(companion, Companion):
+            raise UserError(f"companion.{name}: settings are given, but it is not among the selected companions")
+        companion.check(student)
+    return dict(companions)
 
 
 class StudentTraining(pl.LightningModule, Loop):
@@ -35,6 +50,7 @@ class StudentTraining(pl.LightningModule, Loop):
     frozen_precision: "float32" or "bfloat16" for teacher and feature networks.
     use_teacher: False for a student that is trained from scratch.
     clip_gradient_norm: longest gradient over all parameters of one optimizer; None for any length.
+    companions: what takes part beside the student, by name; they take their turns before it.
     """
 
     automatic_optimization = False
@@ -56,6 +72,7 @@ class StudentTraining(pl.LightningModule, Loop):
         frozen_precision: str = "float32",
         use_teacher: bool = True,
         clip_gradient_norm: float | None = None,
+        companions: Mapping[str, Companion] | None = None,
     ):
         super().__init__()
         if frozen_precision not in ("float32", "bfloat16"):
@@ -72,6 +89,8 @@ class StudentTraining(pl.LightningModule, Loop):
         self.frozen_half = frozen_precision == "bfloat16"
         self.student = copy.deepcopy(pair.student.generator).train().requires_grad_(True)
         self.ema = copy.deepcopy(pair.student.generator).eval().requires_grad_(False)
+        self.masks = HeldMasks(pair.student.masks)
+        self.companions = nn.ModuleDict(checked_companions(companions or {}, self.student))
         # A copy, because the teacher may be trained on and will be moved to another device.
         self.pair = replace(pair, teacher=replace(pair.teacher, generator=copy.deepcopy(pair.teacher.generator)))
         self.teacher = Frozen(self.pair.teacher.generator, half=self.frozen_half) if use_teacher else None
@@ -91,8 +110,12 @@ class StudentTraining(pl.LightningModule, Loop):
     # -- what a regime adds ----------------------------------------------------------------------------------
 
     @abstractmethod
+    def own_optimizers(self) -> list[Optimizer]:
+        """Those of the student and its judges."""
+
+    @abstractmethod
     def play(self, optimizers: list, real: Tensor, label: Tensor) -> None:
-        """One iteration. optimizers: all of `configure_optimizers`; real: [n, c, h, w] in [-1, 1] with `label` [n]."""
+        """One iteration. optimizers: all of `own_optimizers`; real: [n, c, h, w] in [-1, 1] with `label` [n]."""
 
     @abstractmethod
     def final_judge(self) -> nn.Module | None:
@@ -105,9 +128,19 @@ class StudentTraining(pl.LightningModule, Loop):
         return round(self.kimg * 1000)
 
     def setup(self, stage: str) -> None:
+        for companion in self._companions():
+            companion.prepare(self.pair, self)
         for some in self.terms.values():
             for weighted in some.values():
                 weighted.term.prepare(self.pair, half=self.frozen_half)
+
+    def configure_optimizers(self) -> list[Optimizer]:
+        """Those of the companions, then the regime's own."""
+        beside = [optimizer for companion in self._companions() for optimizer in companion.optimizers()]
+        return beside + self.own_optimizers()
+
+    def _companions(self) -> list[Companion]:
+        return list(self.companions.values())  # type: ignore[arg-type]
 
     # -- one iteration ---------------------------------------------------------------------------------------
 
@@ -115,12 +148,14 @@ class StudentTraining(pl.LightningModule, Loop):
         seen = self.images_seen
         self._set_learning_rates(seen / 1000)
         real, label = batch
+        real = real.to(self.device, torch.float32) / 127.5 - 1
         made = self.optimizers()
-        self.play(
-            list(made) if isinstance(made, list) else [made],
-            real.to(self.device, torch.float32) / 127.5 - 1,
-            label,
-        )
+        optimizers = list(made) if isinstance(made, list) else [made]
+        for companion in self._companions():
+            count = companion.num_optimizers
+            companion.play(self, optimizers[:count], real, label)
+            optimizers = optimizers[count:]
+        self.play(optimizers, real, label)
         self._average(seen)
         self.images_seen += self.batch_size
         self._flush_log(seen, seen + self.batch_size)
@@ -147,6 +182,8 @@ class StudentTraining(pl.LightningModule, Loop):
                 self.manual_backward(total * share)
         if observe is not None:
             observe(steps)
+        if player == STUDENT:
+            self.masks.hold_gradients(self.student)
         for optimizer in optimizers:
             if self.clip_gradient_norm is not None:
                 parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -154,6 +191,8 @@ class StudentTraining(pl.LightningModule, Loop):
                     f"gradient/{player}/norm", torch.nn.utils.clip_grad_norm_(parameters, self.clip_gradient_norm)
                 )
             optimizer.step()
+        if player == STUDENT:
+            self.masks.hold(self.student)
 
     @torch.no_grad()
     def _average(self, seen: int) -> None:

@@ -90,7 +90,9 @@ def straight_through(
     return chosen(weight, scores, top_mask(scores, keep_ratio))
 
 
-def agp(share: float, *, target: float = 0.5, start: float = 0.05, horizon: float = 0.5) -> float:
+def agp(
+    share: float | int, *, target: float | int = 0.5, start: float | int = 0.05, horizon: float | int = 0.5
+) -> float | int:
     """Sparsity when `share` of the training is done: from `start` to `target` at `horizon`, by a cubic, then constant.
 
     Source: Zhu & Gupta, 2018, as used by Yu & Pool, "Self-Supervised GAN Compression", 2020 (the default values).
