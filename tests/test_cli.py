@@ -1,5 +1,7 @@
 """The `limbeck` command: what it prints, what it writes, and how it fails."""
 
+import subprocess
+
 import pytest
 import torch
 
@@ -49,8 +51,9 @@ def test_export_and_convert_back(native, tmp_path, capsys):
         (["convert", "FILE", "b.pt"], r"error: target=b.pt: must end in .safetensors"),
         (["export", "FILE", "--format", "gif", "-o", "a"], "error: export=gif: unknown; allowed: diffusers, nvlabs, "),
         (["export", "FILE", "--format", "nvlabs"], "error: the following arguments are required: -o/--output"),
-        (["squeeze"], "error: argument {convert,inspect,export}: invalid choice: 'squeeze'"),
-        ([], "error: the following arguments are required: {convert,inspect,export}"),
+        (["squeeze"], "error: argument COMMAND: invalid choice: 'squeeze'"),
+        (["choices", "sizes"], "error: sizes: no such group; allowed: allocation, callback, "),
+        ([], "error: the following arguments are required: COMMAND"),
         (
             ["export", "FILE", "--format", "nvlabs", "-o", "/proc/nothing/a.pt"],
             "error: cannot write /proc/nothing/a.pt",
@@ -65,3 +68,41 @@ def test_mistakes_are_one_line_and_exit_code_2(native, capsys, arguments, messag
     assert captured.err.startswith(message)
     assert captured.err.count("\n") == 1
     assert captured.out == ""
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"limbeck {limbeck.__version__}\n"
+
+
+def test_choices_of_one_group_and_of_all(capsys):
+    main(["choices", "initializer"])
+    group, *lines = capsys.readouterr().out.splitlines()
+    assert group == "initializer"
+    assert [line.split()[0] for line in lines] == ["keep", "random", "svs"]
+    assert lines[0].split(maxsplit=1)[1] == "The pruned weights as they are."
+    main(["choices"])
+    printed = capsys.readouterr().out.splitlines()
+    assert {"pruning", "loss/generator", "experiment"} <= set(printed)
+    assert set(lines) <= set(printed)
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("limbeck ex", ["export"]),
+        ("limbeck train initializer=s", ["svs"]),
+        ("limbeck train kimg=3 pruning=gan", ["gan_slimming"]),
+        ("limbeck choices loss/d", ["loss/discriminator"]),
+    ],
+)
+def test_completion_in_a_shell(capsys, tmp_path, line, found):
+    main(["completion", "bash"])
+    (tmp_path / "script").write_text(capsys.readouterr().out)
+    words = " ".join(f"'{word}'" for word in line.split(" "))
+    asked = f"COMP_LINE='{line}'; COMP_POINT={len(line)}; COMP_WORDS=({words}); COMP_CWORD={line.count(' ')}"
+    command = f'source {tmp_path / "script"}; {asked}; _limbeck; echo "${{COMPREPLY[@]}}"'
+    printed = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True).stdout
+    assert printed.split() == found

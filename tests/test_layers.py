@@ -16,7 +16,19 @@ LAYERS = [
     {"evaluation", "loggers", "export"},
     {"callbacks"},
     {"distillation"},
-    {"pipeline", "entry", "kinds", "choices", "commands", "sweep", "cli"},
+    {
+        "pipeline",
+        "entry",
+        "kinds",
+        "choices",
+        "commands",
+        "sweep",
+        "cli",
+        "launcher",
+        "catalog",
+        "completion",
+        "__main__",
+    },
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 FILES = sorted(SOURCE.rglob("*.py"))

@@ -17,11 +17,14 @@ if TYPE_CHECKING:
     from limbeck.pruning.pruner import prune
     from limbeck.pruning.sparsifier import sparsify
 
+__version__ = "0.1.0"
+
 __all__ = [
     "CheckpointError",
     "Model",
     "Pair",
     "UserError",
+    "__version__",
     "functional",
     "initializers",
     "load",

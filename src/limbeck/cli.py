@@ -1,13 +1,19 @@
-"""The `limbeck` command: convert foreign checkpoints, inspect models, export them."""
+"""Compress generative models: train, evaluate, convert, inspect, export."""
 
 import argparse
+import os
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+import limbeck
 from limbeck import startup
+from limbeck.catalog import listing
+from limbeck.completion import SHELLS, script
 from limbeck.entry import exit_on_user_error
 from limbeck.errors import UserError
+from limbeck.launcher import start
 
 if TYPE_CHECKING:
     from limbeck.model import Model
@@ -36,8 +42,29 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command; wrong input is one line on standard error and exit code 2."""
     startup.prepare()
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] in (["train"], ["evaluate"]):  # the rest is Hydra's
+        start(given[0], given[1:])
+        return
+    parsed = _parser().parse_args(given)
+    try:
+        parsed.run(parsed)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader (head, less) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="limbeck", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{convert,inspect,export}")
+    parser.add_argument("--version", action="version", version=f"limbeck {limbeck.__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    commands.add_parser("train", help="compress a model: GROUP=CHOICE and KEY=VALUE; `limbeck train --help`")
+    commands.add_parser("evaluate", help="judge a saved model: model=RUN_OR_FILE; `limbeck evaluate --help`")
+
+    choices = commands.add_parser("choices", help="every choice of every group, a line each")
+    choices.add_argument("group", nargs="?", metavar="GROUP", help="of this group only")
+    choices.set_defaults(run=lambda parsed: print("\n".join(listing(parsed.group))))
 
     source = _source()
     convert = commands.add_parser("convert", parents=[source], help="any foreign checkpoint -> native .safetensors")
@@ -58,12 +85,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "export", parents=[source], help="a model in a deployable format, compared with its source"
     )
     export.add_argument("file", help="anything `convert` reads")
-    export.add_argument("--format", required=True, help="name of a YAML in conf/export")
+    export.add_argument("--format", required=True, help="a line of `limbeck choices export`")
     export.add_argument("-o", "--output", required=True, help="the file to write")
     export.set_defaults(run=_export)
 
-    parsed = parser.parse_args(arguments)
-    parsed.run(parsed)
+    completion = commands.add_parser("completion", help="what bash or zsh needs to complete commands and choices")
+    completion.add_argument("shell", choices=SHELLS)
+    completion.set_defaults(run=lambda parsed: print(script(parsed.shell, tuple(commands.choices)), end=""))
+    return parser
 
 
 def _source() -> _Parser:

@@ -9,7 +9,8 @@ from omegaconf import OmegaConf
 
 from limbeck.errors import UserError
 
-CONF = Path(__file__).parents[2] / "conf"
+INSTALLED, CLONED = Path(__file__).with_name("conf"), Path(__file__).parents[2] / "conf"
+CONF = CLONED if CLONED.is_dir() else INSTALLED
 # What plug-ins read from the top level of a configuration, with its values there.
 SHARED = {
     "seed": 0,
@@ -19,17 +20,22 @@ SHARED = {
 }
 
 
+def require_conf() -> None:
+    """Raises: UserError if the folder of all choices is missing, as in a damaged installation."""
+    if not CONF.is_dir():
+        raise UserError(f"{CONF}: missing; every choice is a file in it: install limbeck again")
+
+
 def configured(group: str, name: str, **changes: Any) -> Any:
     """The object that conf/<group>/<name>.yaml describes, with some of its keys replaced.
 
     Raises: UserError if there is no such file, or it has no such key.
     """
+    require_conf()
     file = CONF / group / f"{name}.yaml"
     if not file.is_file():
         allowed = sorted(path.stem for path in file.parent.glob("*.yaml"))
-        raise UserError(
-            f"{group}={name}: unknown; allowed: {', '.join(allowed) or 'none, ' + str(CONF) + ' is missing'}"
-        )
+        raise UserError(f"{group}={name}: unknown; allowed: {', '.join(allowed) or 'none'}")
     node = OmegaConf.load(file)
     unknown = sorted(set(changes) - set(node))
     if unknown:
