@@ -142,10 +142,12 @@ def test_a_run_with_agp_resumes_bit_for_bit(train, pair, tmp_path):
         companions = {"agp": GradualPruning(target=0.6, num_updates=5)}
         return train(Fresh()(pair), steps=8, companions=companions, noise="random", **settings)
 
-    whole, path = again(), tmp_path / "last.ckpt"
+    whole = again()
     with pytest.raises(InterruptedError):
-        again(callbacks=[Checkpoint(path, every_kimg=0.016), Killed()])
-    resumed = again(callbacks=[Checkpoint(tmp_path / "other.ckpt", every_kimg=1.0)], resume=(path, 4))
+        again(callbacks=[Checkpoint(tmp_path / "one", every_kimg=0.016), Killed()])
+    resumed = again(
+        callbacks=[Checkpoint(tmp_path / "other", every_kimg=1.0)], resume=(tmp_path / "one" / "last.ckpt", 4)
+    )
     assert same(state(whole), state(resumed))
     assert any(name.startswith("masks.") for name in state(whole))
 
