@@ -180,28 +180,23 @@ class Attention(nn.Module):
         return x + self.to_out[0](mixed).unflatten(1, (height, width)).permute(0, 3, 1, 2)
 
 
-class Downsampling(nn.Module):
-    """Strided convolution to half the size; with `down_padding` 0 one zero row and column follow the image."""
+class Resampling(nn.Module):
+    """To half the size by a strided convolution, or (`up`) to twice the size by repeated pixels and a convolution.
 
-    def __init__(self, plan: Plan, name: str, stream: Channels, *, side: int):
+    On the way down with `down_padding` 0 one zero row and column follow the image.
+    """
+
+    def __init__(self, plan: Plan, name: str, stream: Channels, *, side: int, up: bool):
         super().__init__()
+        self.up = up
         self.writes = plan.group(f"{name}.conv", stream.full)
-        self.conv = Convolution([stream], self.writes, side=side, stride=2, padding=plan.down_padding)
+        stride, padding = (1, None) if up else (2, plan.down_padding)
+        self.conv = Convolution([stream], self.writes, side=side, stride=stride, padding=padding)
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.up:
+            return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
         return self.conv(x if self.conv.padding[0] else F.pad(x, (0, 1, 0, 1)))
-
-
-class Upsampling(nn.Module):
-    """Every pixel four times, then a convolution."""
-
-    def __init__(self, plan: Plan, name: str, stream: Channels, *, side: int):
-        super().__init__()
-        self.writes = plan.group(f"{name}.conv", stream.full)
-        self.conv = Convolution([stream], self.writes, side=side)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
 
 
 class Level(nn.Module):
@@ -210,21 +205,29 @@ class Level(nn.Module):
     Down: every block's output is kept for the way up. Up: every block reads the stream and the latest output kept.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, plan: Plan, name: str, width: int, *, side: int, attention: bool) -> None:
         super().__init__()
+        self.plan, self.name, self.width, self.side, self.attention = plan, name, width, side, attention
         self.resnets, self.attentions = nn.ModuleList(), nn.ModuleList()
         self.downsamplers, self.upsamplers = nn.ModuleList(), nn.ModuleList()
 
-    def add_block(
-        self, plan: Plan, name: str, reads: Sequence[Channels], width: int, *, side: int, attention: bool
-    ) -> Channels:
+    def add_block(self, *reads: Channels) -> Channels:
         """Append a residual block, and attention if the level has it; returns what the stream carries after them."""
         index = len(self.resnets)
-        block = ResidualBlock(plan, f"{name}.resnets.{index}", reads, width, side=side)
+        block = ResidualBlock(self.plan, f"{self.name}.resnets.{index}", reads, self.width, side=self.side)
         self.resnets.append(block)
-        if attention:
-            self.attentions.append(Attention(plan, f"{name}.attentions.{index}", block.writes, side=side))
+        if self.attention:
+            self.attentions.append(
+                Attention(self.plan, f"{self.name}.attentions.{index}", block.writes, side=self.side)
+            )
         return block.writes
+
+    def add_resampling(self, stream: Channels, *, up: bool) -> Channels:
+        """Append the way to the next level; returns what the stream carries after it."""
+        kind, side = ("upsamplers", self.side * 2) if up else ("downsamplers", self.side // 2)
+        resampling = Resampling(self.plan, f"{self.name}.{kind}.0", stream, side=side, up=up)
+        self.get_submodule(kind).append(resampling)
+        return resampling.writes
 
     def forward(self, x: Tensor, time: Tensor, kept: list[Tensor] | None = None) -> list[Tensor]:
         """The stream after every block and after resampling. kept: outputs of the way down; they are used up."""
@@ -379,34 +382,31 @@ class UNet(Network):
     def _build(self, plan: Plan) -> None:
         facts = self._arguments
         levels, num_blocks, side = facts["level_widths"], facts["blocks_per_level"], self.resolution
+        attending = facts["attention_levels"]
         stream = plan.group("conv_in", levels[0])
         self.conv_in = Convolution([fixed(self.num_channels)], stream, side=side)
         kept = [stream]
         self.down_blocks = nn.ModuleList()
         for index, width in enumerate(levels):
-            level, name, attention = Level(), f"down_blocks.{index}", index in facts["attention_levels"]
+            level = Level(plan, f"down_blocks.{index}", width, side=side, attention=index in attending)
             for _ in range(num_blocks):
-                stream = level.add_block(plan, name, [stream], width, side=side, attention=attention)
+                stream = level.add_block(stream)
                 kept.append(stream)
             if index + 1 < len(levels):
                 side //= 2
-                down = Downsampling(plan, f"{name}.downsamplers.0", stream, side=side)
-                level.downsamplers.append(down)
-                stream = down.writes
+                stream = level.add_resampling(stream, up=False)
                 kept.append(stream)
             self.down_blocks.append(level)
         self.mid_block = Middle(plan, "mid_block", stream, side=side)
         self.up_blocks = nn.ModuleList()
         for index, width in reversed(list(enumerate(levels))):
-            level, name = Level(), f"up_blocks.{len(levels) - 1 - index}"
+            name = f"up_blocks.{len(levels) - 1 - index}"
+            level = Level(plan, name, width, side=side, attention=index in attending)
             for _ in range(num_blocks + 1):
-                attention = index in facts["attention_levels"]
-                stream = level.add_block(plan, name, [stream, kept.pop()], width, side=side, attention=attention)
+                stream = level.add_block(stream, kept.pop())
             if index:
                 side *= 2
-                up = Upsampling(plan, f"{name}.upsamplers.0", stream, side=side)
-                level.upsamplers.append(up)
-                stream = up.writes
+                stream = level.add_resampling(stream, up=True)
             self.up_blocks.append(level)
         self.conv_norm_out = Normalization(plan, [stream], side=side)
         self.conv_out = Convolution([stream], fixed(self.num_channels), side=side)

@@ -6,12 +6,16 @@
 or `DiffusionPipeline.from_pretrained("FOLDER", trust_remote_code=True)`.
 """
 
+import inspect
+
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.attention_processor import Attention
 from diffusers.models.downsampling import Downsample2D
 from diffusers.models.unets.unet_2d import UNet2DModel
 from diffusers.models.upsampling import Upsample2D
 from torch import nn
+
+SETTINGS = frozenset(inspect.signature(UNet2DModel.__init__).parameters) - {"self"}
 
 
 class PrunedUNet2DModel(UNet2DModel):
@@ -40,22 +44,8 @@ class PrunedUNet2DModel(UNet2DModel):
         freq_shift: int = 1,
         flip_sin_to_cos: bool = False,
     ):
-        super().__init__(
-            sample_size=sample_size,
-            in_channels=in_channels,
-            out_channels=out_channels,
-            freq_shift=freq_shift,
-            flip_sin_to_cos=flip_sin_to_cos,
-            down_block_types=down_block_types,
-            up_block_types=up_block_types,
-            block_out_channels=block_out_channels,
-            layers_per_block=layers_per_block,
-            downsample_padding=downsample_padding,
-            dropout=dropout,
-            attention_head_dim=attention_head_dim,
-            norm_num_groups=norm_num_groups,
-            norm_eps=norm_eps,
-        )
+        # What the decorator has registered: the arguments above, by their names.
+        super().__init__(**{name: value for name, value in self.config.items() if name in SETTINGS})
         for name, (num_in, num_out) in layer_widths.items():
             parent, _, child = name.rpartition(".")
             holder = self.get_submodule(parent)
