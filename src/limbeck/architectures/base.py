@@ -110,6 +110,7 @@ class Network(nn.Module, ABC):
     resolution and num_channels of its images; num_classes: 0 if it takes no labels.
     draws_from, latent_shape: what it draws one image from: standard "noise" (a latent, or an image full of it), or
     another image of this shape, which only data can give.
+    any_size: it also takes images of other sizes than `resolution` says.
     num_styles: layers that read a style of their own; 0 for a network without styles. Style-based generators also have
     z_dim and the parts `mapping(latent, label) -> style` and `synthesis(style) -> image`.
     block_names: of a denoiser, the blocks whose outputs `forward` can return.
@@ -127,6 +128,7 @@ class Network(nn.Module, ABC):
     num_classes: int
     latent_shape: tuple[int, ...]
     draws_from: Literal["noise", "images"] = "noise"
+    any_size: bool = False
     num_styles: int = 0
     z_dim: int
     mapping: Any

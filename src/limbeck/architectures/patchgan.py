@@ -36,6 +36,8 @@ class PatchGAN(Network):
     resolution: of the images at which costs are counted.
     """
 
+    any_size = True
+
     def __init__(
         self,
         *,

@@ -67,6 +67,9 @@ class Generator(Network):
     widths: sizes of the channel groups that differ from `width`, by name.
     """
 
+    draws_from = "images"
+    any_size = True
+
     def __init__(
         self,
         *,
@@ -199,6 +202,7 @@ class Discriminator(Network):
             "bias": bias,
         }
         self.resolution, self.num_channels, self.num_classes, self.head = resolution, num_channels, 0, head
+        self.any_size = head == "mean"
         sizes = [width * 2 ** (index // 2) for index in range(len(STRIDES))]
         first = Layer(num_channels, width, 3, padding=1)
         self.layers = nn.ModuleList([first])

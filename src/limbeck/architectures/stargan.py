@@ -56,6 +56,9 @@ class Generator(Network):
     widths: sizes of the channel groups that differ from these, by name.
     """
 
+    draws_from = "images"
+    any_size = True
+
     def __init__(
         self,
         *,
@@ -96,9 +99,9 @@ class Generator(Network):
     def forward(self, image: Tensor, label: Tensor) -> Tensor:
         """label: [n, num_classes], of the domain to translate to."""
         check_image(image, self.num_channels, multiple=4)
-        if label is None or tuple(label.shape) != (len(image), self.num_classes):
+        if label is None or label.ndim != 2 or label.shape[0] != image.shape[0] or label.shape[1] != self.num_classes:
             shape = None if label is None else tuple(label.shape)
-            raise UserError(f"label: shape {shape}, expected [{len(image)}, {self.num_classes}]")
+            raise UserError(f"label: shape {shape}, expected [{image.shape[0]}, {self.num_classes}]")
         planes = label.to(image)[:, :, None, None].expand(-1, -1, *image.shape[2:])
         x = torch.cat([image, planes], dim=1).contiguous()
         for layer in (self.stem, self.down1, self.down2):

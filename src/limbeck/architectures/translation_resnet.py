@@ -51,6 +51,9 @@ class ResNet(Network):
     widths: sizes of the channel groups that differ from these, by name.
     """
 
+    draws_from = "images"
+    any_size = True
+
     def __init__(
         self,
         *,

@@ -46,6 +46,9 @@ class UNet(Network):
     widths: sizes of the channel groups that differ from these, by name.
     """
 
+    draws_from = "images"
+    any_size = True
+
     def __init__(
         self,
         *,

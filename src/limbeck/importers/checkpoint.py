@@ -7,23 +7,35 @@ from typing import Any
 
 from limbeck.architectures.base import Network
 from limbeck.errors import CheckpointError, UserError
-from limbeck.importers import ddim, diffusers, nvlabs_pickle, nvlabs_state, rosinality, torch_file
+from limbeck.importers import (
+    ddim,
+    diffusers,
+    nvlabs_pickle,
+    nvlabs_state,
+    pix2pix,
+    rosinality,
+    srgan,
+    stargan,
+    torch_file,
+)
 from limbeck.importers.foreign import Facts, places, unwrapped
 from limbeck.model import Model, load_native
 
-LAYOUTS = (rosinality, nvlabs_state, ddim)  # of torch's files: `recognized` and `model`
-JUDGES = (rosinality, nvlabs_state)  # those of them with files of a discriminator alone: `recognized_judge`, `judge`
+LAYOUTS = (rosinality, nvlabs_state, ddim, pix2pix, stargan, srgan)  # of torch's files: `recognized` and `model`
+# Those of them with files of a discriminator alone: `recognized_judge` and `judge`.
+JUDGES = (rosinality, nvlabs_state, pix2pix, stargan, srgan)
 
 
 def load(path: str | Path, *, discriminator: str | Path | None = None, **facts: Any) -> Model:
     """Read a model without executing anything the file holds.
 
     path: a native .safetensors, rosinality's .pt (also CAGAN, StyleKD, DCP-GAN), NVIDIA's .pkl or state dict, the DDIM
-        code base's .ckpt, a folder of diffusers, or the folder of a finished run.
+        code base's .ckpt, the public files of pix2pix, CycleGAN, StarGAN and SRGAN; a folder of diffusers, of a
+        finished run, or of a CycleGAN's latest_net_{G_A,G_B,D_A,D_B}.pth.
     discriminator: a second file, of the discriminator alone or of a model that has one; it replaces what `path` has.
     facts: what the file does not say, by name: `resolution` and `num_train_steps`, `beta_schedule`, `beta_start`,
-        `beta_end` of a denoiser; `conv_clamp`, `mbstd_group_size` of a bare state dict of NVIDIA's. Without them they
-        are guessed; the history tells ("guessed").
+        `beta_end` of a denoiser; `conv_clamp`, `mbstd_group_size` of a bare state dict of NVIDIA's;
+        `resolution`, `dropout` of a translation network. Without them they are guessed; the history tells ("guessed").
 
     Raises: CheckpointError if a file is missing, unreadable, unsafe or of another shape; UserError for a fact that the
         file states otherwise, or that is no question there.
@@ -47,6 +59,8 @@ def _model(path: Path, facts: Facts) -> Model:
     if path.is_dir():
         if diffusers.recognized(path):
             return diffusers.load(path, facts)
+        if pix2pix.recognized_folder(path):
+            return pix2pix.folder_model(path, facts)
         return _native(path / "student.safetensors", facts)
     head = _beginning(path)
     if torch_file.recognized(head):
@@ -100,8 +114,13 @@ def _judge(path: Path) -> Network:
 
 
 def _check_judge(judge: Network, generator: Network, path: Path) -> None:
+    pairs = generator.num_channels + generator.latent_shape[0]
     for name in ("resolution", "num_channels", "num_classes"):
         found, wanted = getattr(judge, name), getattr(generator, name)
+        if name == "resolution" and (judge.any_size or generator.any_size):
+            continue
+        if name == "num_channels" and generator.draws_from == "images" and found == pairs:
+            continue  # it judges the source beside the image
         if found != wanted:
             raise CheckpointError(f"{path}: the discriminator's {name} is {found}, the generator's {wanted}")
 
