@@ -77,10 +77,11 @@ def limits(network):
 
 def noisy(network):
     """All parameters and buffers random, so that no channel equals another anywhere."""
+    channels = {axis.parameter for group in network.channel_groups() for axis in group.axes}
     with torch.no_grad():
         for name, tensor in network.state_dict().items():
-            if name.endswith(network.measured_buffers):
-                continue  # positive, and of no channel
+            if name.endswith(network.measured_buffers) and name not in channels:
+                continue  # positive
             # Small enough that residual sums do not drown what a single layer adds.
             if tensor.is_floating_point():
                 tensor.copy_(torch.randn_like(tensor) * (0.2 if tensor.dtype == torch.float64 else 1.0))

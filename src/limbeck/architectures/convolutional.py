@@ -18,6 +18,7 @@ from limbeck.errors import UserError
 
 Norm = Literal["batch", "instance", "none"]
 EPS = 1e-5
+BATCH_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")  # buffers of batch norm
 INITIAL_STD = 0.02  # of convolution weights, and of norm weights around 1, in the DCGAN and pix2pix families
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from limbeck.architectures import convolutional
 from limbeck.architectures.base import ChannelGroup, Maskable, Network, Refinable
 from limbeck.architectures.convolutional import (
+    BATCH_STATISTICS,
     Layer,
     check_counts,
     check_image,
@@ -37,6 +38,8 @@ class Generator(Network):
     width: channels of the last map before the image; each smaller map has twice as many as the next.
     widths: sizes of the channel groups that differ from these, by name: "map4" for the smallest map, and so on.
     """
+
+    measured_buffers = BATCH_STATISTICS
 
     def __init__(
         self,

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from limbeck.architectures import convolutional
 from limbeck.architectures.base import Axis, ChannelGroup, Maskable, Network, Refinable
 from limbeck.architectures.convolutional import (
+    BATCH_STATISTICS,
     Layer,
     check_counts,
     check_latent,
@@ -65,6 +66,8 @@ class Generator(Network):
     widths: sizes of the channel groups that differ from these, by name: "map4", "map8" ... for the maps between the
         blocks, "inner8" ... for the inside of the block that ends at this size.
     """
+
+    measured_buffers = BATCH_STATISTICS
 
     def __init__(
         self,

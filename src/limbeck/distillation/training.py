@@ -196,11 +196,17 @@ class StudentTraining(pl.LightningModule, Loop):
 
     @torch.no_grad()
     def _average(self, seen: int) -> None:
-        """Move the EMA generator (and its buffers) towards the student."""
+        """Move the EMA generator towards the student; buffers are copied, but for batch norm's statistics."""
         decay = ema_decay(self.batch_size, self.ema_half_life_kimg, seen, self.ema_ramp_up)
         torch._foreach_lerp_(list(self.ema.parameters()), list(self.student.parameters()), 1 - decay)
+        means = [
+            mean.clone().lerp_(new, 1 - decay)
+            for mean, new in zip(*map(batch_statistics, (self.ema, self.student)), strict=True)
+        ]
         if buffers := list(self.ema.buffers()):
             torch._foreach_copy_(buffers, list(self.student.buffers()))
+        if means:
+            torch._foreach_copy_(batch_statistics(self.ema), means)
 
     def _set_learning_rates(self, kimg: float) -> None:
         scale = learning_rate_scale(kimg, self.kimg, warmup_kimg=self.warmup_kimg, decay_kimg=self.decay_kimg)
@@ -252,3 +258,9 @@ def _take_images_seen(
         module.images_seen = int(state.pop(name))
     else:
         missing.append(name)
+
+
+def batch_statistics(network: nn.Module) -> list[Tensor]:
+    """Running means and variances of batch norm. Those of averaged weights are near the average, not near the last."""
+    norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d) and m.track_running_stats]
+    return [statistic for norm in norms for statistic in (norm.running_mean, norm.running_var) if statistic is not None]

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import torch
 
+from limbeck.initializers.batch_statistics import remeasure
 from limbeck.masking import switch_off
 from limbeck.model import Pair
 
@@ -33,6 +34,7 @@ class Random:
         stays = {name: value for name, value in old.state_dict().items() if name not in drawn}
         fresh.load_state_dict(stays, strict=False)
         switch_off(fresh, pair.student.masks)
+        remeasure(fresh, seed=self.seed)
         generator = fresh.to(next(old.parameters())).train(old.training)
         student = replace(pair.student, generator=generator)
         facts = {"initializer": "random", "keep": list(self.keep), "seed": self.seed}

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from limbeck.architectures.base import Network
 from limbeck.errors import UserError
+from limbeck.initializers.batch_statistics import remeasure
 from limbeck.masking import switch_off
 from limbeck.model import Model, Pair
 
@@ -100,12 +101,13 @@ def refined(network: Network) -> Network:
 def svs(student: Model) -> Model:
     """A new model whose generator is refined by singular value scaling; the discriminator is the same object.
 
-    Weights that masks switch off are zero again afterwards.
+    Weights that masks switch off are zero again afterwards; batch norm's statistics are those of the new weights.
 
     Apply exactly once, before any EMA copy is made: twice gives fourth roots.
     """
     generator = refined(student.generator)
     switch_off(generator, student.masks)
+    remeasure(generator)
     return replace(student, generator=generator).after("initialize", initializer="svs")
 
 

@@ -1,4 +1,4 @@
-"""GAN Slimming on StyleGAN2: a channel is worth how large the style scalar is that the next layer reads it with.
+"""GAN Slimming: a channel is worth the scale of its normalization, or of the style with which it is read.
 
 Source: Wang et al., "GAN Slimming: All-in-One GAN Compression by a Unified Optimization Framework", 2020, in the
 StyleGAN2 form of the baselines of Kim & Yoo (SVS, 2025), whose released code is followed: style scalars take the place
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from limbeck.architectures.base import Network
+from limbeck.architectures.base import Network, channel_slice
 from limbeck.errors import UserError
 from limbeck.importers.checkpoint import load
 from limbeck.model import Model
@@ -20,8 +20,25 @@ from limbeck.pruning.criteria.base import Criterion, Scores, State
 from limbeck.pruning.sensitivity import drawn_styles, readers
 
 
+def norm_scales(network: Network) -> Scores:
+    """|weight| of the normalization of each channel, mean over those that it passes.
+
+    Raises: UserError if a group passes none that has weights.
+    """
+    state, norms, found = network.state_dict(), set(network.refinable().norm_weights), {}
+    for group in network.channel_groups():
+        scales = [state[a.parameter][channel_slice(a, group.size)] for a in group.axes if a.parameter in norms]
+        if not scales:
+            raise UserError(
+                f"pruning: gan_slimming ranks by scales of normalizations or styles, and group {group.name!r} of this "
+                f"{type(network).__name__} has none"
+            )
+        found[group.name] = torch.stack([scale.abs().double() for scale in scales]).mean(dim=0)
+    return found
+
+
 class GanSlimming(Criterion):
-    """Mean |style scalar| of each channel's first reader, over many styles.
+    """Mean |style scalar| of each channel's first reader, over many styles; `norm_scales` where there are no styles.
 
     sparse: model file of the sparsity phase (its `student.safetensors`), whose network is scored and cut; None takes
         the model itself.
@@ -53,6 +70,8 @@ class GanSlimming(Criterion):
     @torch.no_grad()
     def step(self, model: Model, state: State, index: int) -> bool:
         network = self.trained(model, state)
+        if not network.num_styles:
+            return False  # scales are read off the weights
         count, source = self.batches[index]
         style = drawn_styles(network, count, source)
         modulations = network.synthesis.modulations(style)
@@ -64,6 +83,9 @@ class GanSlimming(Criterion):
         return True
 
     def scores(self, model: Model, state: State) -> Scores:
+        network = self.trained(model, state)
+        if not network.num_styles:
+            return norm_scales(network)
         return {name: total / self.batches.num_samples for name, total in sums_of(state, model.generator).items()}
 
     def trained(self, model: Model, state: State) -> Network:

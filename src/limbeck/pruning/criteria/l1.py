@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from limbeck.architectures.base import ChannelGroup, channel_slice
+from limbeck.architectures.base import Axis, ChannelGroup, channel_slice
 from limbeck.errors import UserError
 from limbeck.model import Model
 from limbeck.pruning.criteria.base import Criterion, Scores, State
@@ -13,6 +13,12 @@ from limbeck.pruning.criteria.base import Criterion, Scores, State
 def absolute_sum(weight: Tensor, dim: int) -> Float[Tensor, "size"]:
     """Sum of |weight| over every axis but `dim`."""
     return weight.detach().float().abs().transpose(0, dim).flatten(1).sum(dim=1)
+
+
+def channel_sums(weight: Tensor, axis: Axis, size: int) -> Float[Tensor, "size"]:
+    """`absolute_sum` of the entries that belong to each of `size` channels along the axis."""
+    entries = absolute_sum(weight, axis.dim)[channel_slice(axis, size)]
+    return entries.reshape(size, axis.repeat).sum(dim=1)
 
 
 class L1(Criterion):
@@ -40,6 +46,5 @@ class L1(Criterion):
             raise UserError(f"role={self.role!r}: group {group.name!r} has no weight of this role")
         total = torch.zeros(group.size)
         for axis in weights:
-            entries = absolute_sum(state[axis.parameter], axis.dim)[channel_slice(axis, group.size)]
-            total += entries.reshape(group.size, axis.repeat).sum(dim=1).cpu()
+            total += channel_sums(state[axis.parameter], axis, group.size).cpu()
         return total

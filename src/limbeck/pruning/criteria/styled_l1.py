@@ -7,6 +7,7 @@ from torch import Tensor
 from limbeck.errors import UserError
 from limbeck.model import Model
 from limbeck.pruning.criteria.base import Criterion, Scores, State
+from limbeck.pruning.criteria.l1 import channel_sums
 from limbeck.pruning.sensitivity import drawn_styles, readers
 
 
@@ -31,7 +32,7 @@ class StyledL1(Criterion):
 
     Source: Liu et al., "Content-Aware GAN Compression", 2021, released metrics "l1-out" (here role "input") and its
     mirror "l1-in". As there, only the first reader counts: see `sensitivity.readers`. The learned constant is produced
-    by no convolution, so its own norm stands in for role "output".
+    by no convolution, so its own norm stands in for role "output". Where there are no styles, weights are as stored.
     """
 
     def __init__(self, *, role: str = "input", num_samples: int = 400, seed: int = 0):
@@ -50,9 +51,10 @@ class StyledL1(Criterion):
         network, weights = model.generator, model.generator.state_dict()
         source = torch.Generator().manual_seed(self.seed)
         style = drawn_styles(network, self.num_samples, source)
-        modulations = {
-            f"synthesis.{layer}.weight": values for layer, values in network.synthesis.modulations(style).items()
-        }
+        modulations = {}
+        if network.num_styles:
+            made = network.synthesis.modulations(style)
+            modulations = {f"synthesis.{layer}.weight": values for layer, values in made.items()}
         read, found = readers(network), {}
         for group in network.channel_groups():
             produced = next(axis for axis in group.axes if axis.role == "output")
@@ -62,5 +64,5 @@ class StyledL1(Criterion):
                 scale, factor = modulations[axis.parameter]
                 found[group.name] = styled_norm(weight, scale, factor, axis.dim)
             else:
-                found[group.name] = weight.abs().double().flatten(1).sum(dim=1)
+                found[group.name] = channel_sums(weight.double(), axis, group.size)
         return found
