@@ -15,7 +15,7 @@ from limbeck.catalog import choices, groups, opening_comment
 TOP = Path(__file__).parents[1]
 PROJECT = tomllib.loads((TOP / "pyproject.toml").read_text())["project"]
 # Plug-ins of Hydra that YAML files and users name and nothing imports.
-BY_NAME = {"hydra-joblib-launcher", "hydra-submitit-launcher", "hydra-ray-launcher", "torchmetrics"}
+BY_NAME = {"hydra-joblib-launcher", "hydra-submitit-launcher", "hydra-ray-launcher"}
 # What only tests and tools need.
 TOOLS = {"dev", "docs", "test"}
 

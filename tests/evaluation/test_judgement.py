@@ -17,7 +17,13 @@ from .conftest import protocol, tiny_denoiser, tiny_model
 class Numbers(Metric):
     """A metric without images."""
 
-    def __call__(self, samples):
+    def update(self):
+        """Nothing to add."""
+
+    def compute(self):
+        return {}
+
+    def of(self, samples):
         return {"number": 1.0}
 
     def describe(self):

@@ -23,9 +23,16 @@ class Asks(Metric):
     """Hands the samples to a function."""
 
     def __init__(self, question) -> None:
+        super().__init__()
         self.question = question
 
-    def __call__(self, samples):
+    def update(self):
+        """Nothing to add."""
+
+    def compute(self):
+        return {}
+
+    def of(self, samples):
         return self.question(samples) or {}
 
     def describe(self):

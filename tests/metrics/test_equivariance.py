@@ -26,7 +26,7 @@ def values(given, generator, num_images=4, **settings):
     samples.generator = generator
     found = {}
     for movement in MOVEMENTS.values():
-        found |= Equivariance(movement, num_images=num_images, **settings)(samples)
+        found |= Equivariance(movement, num_images=num_images, **settings).of(samples)
     return found
 
 

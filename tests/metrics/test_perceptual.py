@@ -7,7 +7,7 @@ from limbeck.metrics.perceptual import Perceptual
 
 def test_mean_over_the_first_pairs(given, embedding):
     images = {"student": torch.rand(6, 3, 16, 16), "teacher": torch.rand(6, 3, 16, 16)}
-    found = Perceptual(embedding=embedding, num_pairs=4)(given(images=images))
+    found = Perceptual(embedding=embedding, num_pairs=4).of(given(images=images))
     maps = [embedding.feature_maps(images[who][:4]) for who in ("student", "teacher")]
     assert found == {"perceptual_random": pytest.approx(float(feature_distances(*maps).mean()), rel=1e-6)}
 
@@ -17,7 +17,7 @@ def test_equal_images_have_no_distance_and_small_changes_less_than_large_ones(gi
 
     def distance(change):
         images = {"student": image + change * torch.randn(image.shape), "teacher": image}
-        return Perceptual(embedding=embedding)(given(images=images))["perceptual_random"]
+        return Perceptual(embedding=embedding).of(given(images=images))["perceptual_random"]
 
     assert distance(0.0) == 0
     assert 0 < distance(0.01) < distance(0.3)
@@ -25,6 +25,6 @@ def test_equal_images_have_no_distance_and_small_changes_less_than_large_ones(gi
 
 def test_without_teacher_nothing_is_computed(given, embedding):
     samples = given()
-    assert Perceptual(embedding=embedding)(samples) == {}
+    assert Perceptual(embedding=embedding).of(samples) == {}
     assert samples.asked == []
     assert embedding.layers is None

@@ -98,7 +98,7 @@ class Protocol:
         )
         values: dict[str, float] = {}
         for name, metric in self.metrics.items():
-            found = metric(samples)
+            found = metric.of(samples)
             repeated = sorted(set(found) & set(values))
             if repeated:
                 raise UserError(f"metric.{name}: another metric gives {repeated[0]} already; select only one of them")

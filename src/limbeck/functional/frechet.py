@@ -4,7 +4,7 @@ Source: Heusel et al., "GANs Trained by a Two Time-Scale Update Rule", 2017, Eq.
 """
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 
@@ -16,6 +16,19 @@ def moments(features: Float[Tensor, "n d"]) -> tuple[Float[Tensor, " d"], Float[
     mean = features.mean(dim=0)
     centered = features - mean
     return mean, centered.T @ centered / (features.shape[0] - 1)
+
+
+def moments_of_sums(
+    count: Int[Tensor, ""], total: Float[Tensor, " d"], products: Float[Tensor, "d d"]
+) -> tuple[Float[Tensor, " d"], Float[Tensor, "d d"]]:
+    """`moments` of features of which only their number, sum and sum of outer products are known, in float64.
+
+    What cancels in the covariance is the squared mean, so digits are lost where that is far larger than the variance.
+    """
+    if count < 2:
+        raise ValueError(f"features: {int(count)} rows, a covariance needs at least 2")
+    mean = total / count
+    return mean, (products - count * torch.outer(mean, mean)) / (count - 1)
 
 
 def frechet_distance(

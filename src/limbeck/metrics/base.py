@@ -1,16 +1,18 @@
 """What a metric may ask for, and what it has to answer.
 
-A metric is `metric(samples) -> {name: value}`. Samples are lazy: features are computed when the first metric asks for
-them, once per embedding, and never if none asks.
+A metric is `metric.of(samples) -> {name: value}`. Samples are lazy: features are computed when the first metric asks
+for them, once per embedding, and never if none asks.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
+import torchmetrics
 from jaxtyping import Float
 from torch import Tensor
 
+from limbeck import parallel
 from limbeck.architectures.base import Network
 from limbeck.embeddings.base import Embedding
 from limbeck.errors import UserError
@@ -51,14 +53,36 @@ class Samples(ABC):
         """
 
 
-class Metric(ABC):
-    """One or a few related numbers."""
+class Metric(torchmetrics.Metric):
+    """One or a few related numbers: a `torchmetrics.Metric` (`update`, `compute`, `reset`), so that anyone's
+    LightningModule can hold it; a protocol asks `of` for the same numbers. Constructors only store.
+
+    whole: every process is given everything, so that nothing is reduced over processes; False: each its share.
+    """
+
+    full_state_update = False
+
+    def __init__(self, *, whole: bool = False) -> None:
+        super().__init__(distributed_available_fn=self._reduces)
+        self.whole = whole
 
     @abstractmethod
-    def __call__(self, samples: Samples) -> dict[str, float]:
+    def of(self, samples: Samples) -> dict[str, float]:
         """Values by name; empty if the samples lack what the metric needs (a teacher)."""
 
-    def check_family(self, generator: Network) -> None:  # noqa: B027 - most take any
+    def _reduces(self) -> bool:
+        return parallel.active() and not self.whole
+
+    def _values(self) -> dict[str, float]:
+        """What `update` was given so far, as plain numbers; every process was given everything."""
+        shared, self.whole = self.whole, True
+        try:
+            return {name: float(value) for name, value in self.compute().items()}
+        finally:
+            self.whole = shared
+            self.reset()
+
+    def check_family(self, generator: Network) -> None:
         """Find out whether this family can be judged. Raises: UserError."""
 
     @abstractmethod

@@ -99,15 +99,33 @@ class Equivariance(Metric):
     differences of all are added up before the logarithm is taken.
     """
 
+    higher_is_better = True
+    squares: Tensor
+
     def __init__(self, movement: Movement, *, num_images: int = 1000, batch_size: int = 4, seed: int = 0):
+        super().__init__()
         self.movement = movement
+        self.add_state("squares", torch.zeros(2, dtype=torch.float64), dist_reduce_fx="sum")
         self.num_images, self.batch_size, self.seed = num_images, batch_size, seed
 
-    def __call__(self, samples: Samples) -> dict[str, float]:
+    def update(self, image: Tensor, target: Tensor | None = None, mask: Tensor | None = None) -> None:
+        """Add moved images, what they should be and where both are known, each [n, c, h, w] with images in [-1, 1].
+
+        Or, alone, [2] of `masked_squares`.
+        """
+        squares = image if target is None or mask is None else masked_squares(image, target, mask)
+        self.squares = self.squares + squares.to(self.squares)
+
+    def compute(self) -> dict[str, Tensor]:
+        return {self.movement.name: torch.tensor(decibels(self.squares), dtype=torch.float64)}
+
+    def of(self, samples: Samples) -> dict[str, float]:
         generator = samples.generator
         self.check_family(generator)
         sums = parallel.shared_out(self._own_batches(), lambda batch: self._squares(generator, *batch)[None])
-        return {self.movement.name: decibels(torch.cat(sums).sum(dim=0))}
+        self.reset()
+        self.update(torch.cat(sums).sum(dim=0))
+        return self._values()
 
     def check_family(self, generator: Network) -> None:
         if not generator.takes_transform:

@@ -5,24 +5,47 @@ Source: Heusel et al., "GANs Trained by a Two Time-Scale Update Rule", 2017, Eq.
 
 from typing import Any
 
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
 from limbeck.embeddings.base import Embedding
-from limbeck.functional.frechet import frechet_distance, moments
-from limbeck.metrics.base import Metric, Samples, require_images
+from limbeck.functional.frechet import frechet_distance, moments_of_sums
+from limbeck.metrics.accumulated import SetMetric
+from limbeck.metrics.base import require_images
 
 
-class FrechetDistance(Metric):
+class FrechetDistance(SetMetric):
     """`<name>`; lower is better, 0 for equal moments. Biased upwards by few images: compare equal counts only.
 
-    name: "fid" is kept for Inception features.
+    name: "fid" is kept for Inception features. The state is counts, sums and sums of products in float64, which add up
+    over processes; no feature is kept.
     """
 
-    def __init__(self, *, embedding: Embedding, name: str = "frechet") -> None:
-        self.embedding, self.name = embedding, name
+    higher_is_better = False
 
-    def __call__(self, samples: Samples) -> dict[str, float]:
-        real, fake = samples.reference_features(self.embedding), samples.features(self.embedding)
-        value = float(frechet_distance(*moments(fake), *moments(real)))
-        return {self.name + self.embedding.metric_suffix: value}
+    def __init__(self, *, embedding: Embedding, name: str = "frechet") -> None:
+        super().__init__(embedding)
+        self.name = name
+        size = embedding.num_features
+        for kind in ("real", "fake"):
+            self.add_state(f"{kind}_count", torch.zeros([], dtype=torch.int64), dist_reduce_fx="sum")
+            self.add_state(f"{kind}_sum", torch.zeros(size, dtype=torch.float64), dist_reduce_fx="sum")
+            self.add_state(f"{kind}_products", torch.zeros(size, size, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def add(self, features: Float[Tensor, "n f"], *, real: bool) -> None:
+        kind, features = "real" if real else "fake", features.double()
+        products = features.T @ features
+        for name, value in (("count", len(features)), ("sum", features.sum(dim=0)), ("products", products)):
+            setattr(self, f"{kind}_{name}", getattr(self, f"{kind}_{name}") + value)
+
+    def compute(self) -> dict[str, Tensor]:
+        found = [self._moments("fake"), self._moments("real")]
+        return {self.name + self.embedding.metric_suffix: frechet_distance(*found[0], *found[1])}
+
+    def _moments(self, kind: str) -> tuple[Tensor, Tensor]:
+        parts = (getattr(self, f"{kind}_{name}") for name in ("count", "sum", "products"))
+        return moments_of_sums(*parts)
 
     def check(self, num_real: int, num_fake: int) -> None:
         require_images("a covariance", 2, num_real, num_fake)

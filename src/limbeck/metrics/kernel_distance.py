@@ -7,17 +7,19 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from limbeck.embeddings.base import Embedding
 from limbeck.errors import UserError
 from limbeck.functional.kernel_distance import squared_mmd_with_error, subset_squared_mmds
-from limbeck.metrics.base import Metric, Samples, require_images
+from limbeck.metrics.accumulated import FeatureSets
+from limbeck.metrics.base import require_images
 
 MIN_FOLDED = 4  # images of a kind that the standard error needs; with few of them there are fewer folds
 KERNEL = "(x . y / num_features + 1)^3, unbiased"
 
 
-class KernelDistance(Metric):
+class KernelDistance(FeatureSets):
     """`<name>` over all pairs of images and `<name>_se`, its standard error; lower is better, 0 for equal sets.
 
     The estimate is unbiased, so that two sets from one distribution give values around 0, some of them negative.
@@ -27,14 +29,18 @@ class KernelDistance(Metric):
     """
 
     def __init__(self, *, embedding: Embedding, name: str = "kid", num_folds: int = 10) -> None:
-        self.embedding, self.name, self.num_folds = embedding, name, num_folds
+        super().__init__(embedding)
+        self.name, self.num_folds = name, num_folds
 
-    def __call__(self, samples: Samples) -> dict[str, float]:
-        real, fake = samples.reference_features(self.embedding), samples.features(self.embedding)
+    def compute(self) -> dict[str, Tensor]:
+        fake, real = self.sets()
         self.check(len(real), len(fake))
         found = squared_mmd_with_error(fake, real, num_folds=self.num_folds)
         name = self.name + self.embedding.metric_suffix
-        return {name: found.value, f"{name}_se": found.standard_error}
+        return {
+            name: torch.tensor(found.value, dtype=torch.float64),
+            f"{name}_se": torch.tensor(found.standard_error, dtype=torch.float64),
+        }
 
     def check(self, num_real: int, num_fake: int) -> None:
         if self.num_folds < 2:
@@ -47,7 +53,7 @@ class KernelDistance(Metric):
         return {"estimator": estimator, "standard_error": error, **self.embedding.describe()}
 
 
-class SubsetKernelDistance(Metric):
+class SubsetKernelDistance(FeatureSets):
     """`<name>` as torch-fidelity computes it: mean over random subsets; `<name>_std` is the spread between them.
 
     num_subsets, subset_size: 100 and 1000 in torch-fidelity. seed: of the subsets (2020 there): same features, same
@@ -63,11 +69,12 @@ class SubsetKernelDistance(Metric):
         subset_size: int = 1000,
         seed: int = 2020,
     ) -> None:
-        self.embedding, self.name = embedding, name
+        super().__init__(embedding)
+        self.name = name
         self.num_subsets, self.subset_size, self.seed = num_subsets, subset_size, seed
 
-    def __call__(self, samples: Samples) -> dict[str, float]:
-        real, fake = samples.reference_features(self.embedding), samples.features(self.embedding)
+    def compute(self) -> dict[str, Tensor]:
+        fake, real = self.sets()
         name = self.name + self.embedding.metric_suffix
         self.check(len(real), len(fake))
         drawn = np.random.RandomState(self.seed)
@@ -76,7 +83,7 @@ class SubsetKernelDistance(Metric):
             rows, columns = (drawn.choice(len(part), self.subset_size, replace=False) for part in (fake, real))
             subsets.append((torch.from_numpy(rows).to(real.device), torch.from_numpy(columns).to(real.device)))
         values = subset_squared_mmds(fake, real, subsets)
-        return {name: float(values.mean()), f"{name}_std": float(values.std(correction=0))}
+        return {name: values.mean(), f"{name}_std": values.std(correction=0)}
 
     def check(self, num_real: int, num_fake: int) -> None:
         for name, least in (("subset_size", 2), ("num_subsets", 1)):

@@ -6,26 +6,33 @@ Source: Kynkäänniemi et al., 2019; Naeem et al., 2020 (see `functional.prdc`).
 from dataclasses import asdict
 from typing import Any
 
+from torch import Tensor
+
 from limbeck.embeddings.base import Embedding
 from limbeck.errors import UserError
 from limbeck.functional.prdc import overlap
-from limbeck.metrics.base import Metric, Samples, require_images
+from limbeck.metrics.accumulated import FeatureSets
+from limbeck.metrics.base import require_images
 
 
-class Overlap(Metric):
+class Overlap(FeatureSets):
     """`precision`, `recall`, `density` and `coverage`, each with the embedding's suffix; higher is better.
 
     num_neighbors: k; the papers have 3 (precision and recall) and 5 (all four), and the numbers depend on it.
     """
 
     def __init__(self, *, embedding: Embedding, num_neighbors: int = 5) -> None:
-        self.embedding, self.num_neighbors = embedding, num_neighbors
+        super().__init__(embedding)
+        self.num_neighbors = num_neighbors
 
-    def __call__(self, samples: Samples) -> dict[str, float]:
-        real, fake = samples.reference_features(self.embedding), samples.features(self.embedding)
+    def compute(self) -> dict[str, Tensor]:
+        fake, real = self.sets()
         self.check(len(real), len(fake))
         found = asdict(overlap(real=real, fake=fake, num_neighbors=self.num_neighbors))
-        return {name + self.embedding.metric_suffix: value for name, value in found.items()}
+        return {
+            name + self.embedding.metric_suffix: torch.tensor(value, dtype=torch.float64)
+            for name, value in found.items()
+        }
 
     def check(self, num_real: int, num_fake: int) -> None:
         if self.num_neighbors < 1:
