@@ -2,6 +2,7 @@
 
 import torch
 
+from limbeck.architectures import stylegan3
 from limbeck.architectures.stylegan2 import Generator
 from limbeck.initializers import Keep, Random, SingularValueScaling
 from limbeck.model import Model, Pair
@@ -38,6 +39,17 @@ def test_random_keeps_the_mapping_network_and_buffers():
     # Fresh affine biases start at one and fresh noise strengths at zero.
     assert torch.equal(student.generator.synthesis.b8.conv0.affine.bias, torch.ones(5))
     assert student.generator.synthesis.b8.conv0.noise_strength == 0
+
+
+def test_random_forgets_what_was_measured_of_the_old_weights():
+    generator = stylegan3.Generator(resolution=16, widths=[4, 4], num_layers=1, num_critical=0, z_dim=4, w_dim=4)
+    for index in range(2):
+        generator.synthesis.get_submodule(f"L{index}").magnitude_ema.fill_(7.0)
+    model = Model(generator)
+    student = Random(seed=1)(Pair(model, model)).student.generator
+    assert [student.synthesis.get_submodule(f"L{index}").magnitude_ema.item() for index in range(2)] == [1, 1]
+    assert torch.equal(student.synthesis.input.freqs, generator.synthesis.input.freqs)
+    assert not torch.equal(student.synthesis.L0.weight, generator.synthesis.L0.weight)
 
 
 def test_random_follows_its_seed_alone():

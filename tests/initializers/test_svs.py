@@ -5,8 +5,9 @@ import pytest
 import torch
 
 import limbeck
+from limbeck.architectures import stylegan3
 from limbeck.architectures.stylegan2 import Discriminator, Generator
-from limbeck.initializers.svs import refined, scaled_bias, scaled_weight, scaled_weights
+from limbeck.initializers.svs import refined, scaled_bias, scaled_weight, scaled_weights, svs
 from limbeck.model import Model
 
 
@@ -170,3 +171,30 @@ def test_nan_weights_are_named():
         student.generator.synthesis.b8.conv1.weight[0, 0, 0, 0] = float("nan")
     with pytest.raises(limbeck.UserError, match=r"synthesis\.b8\.conv1\.weight.*NaN"):
         limbeck.initializers.svs(student)
+
+
+def test_stylegan3_is_refined_as_released():
+    """63 tensors: weight, bias, affine weight and affine bias of 15 layers, and three of the input."""
+    generator = stylegan3.Generator(resolution=16, widths=[4] * 15, num_frequencies=6, z_dim=4, w_dim=4)
+    with torch.no_grad():
+        for parameter in generator.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    names = generator.refinable()
+    assert len(names.weights) + len(names.biases) == 63
+    student = svs(Model(generator)).generator
+    before, after = generator.state_dict(), student.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {*names.weights, *names.biases}
+    assert changed == {name for name, _ in generator.named_parameters() if name.startswith("synthesis.")}
+    weight = before["synthesis.input.weight"]
+    torch.testing.assert_close(after["synthesis.input.weight"], scaled_weight(weight))
+    torch.testing.assert_close(
+        torch.linalg.svdvals(after["synthesis.L14.weight"].flatten(1)),
+        torch.linalg.svdvals(before["synthesis.L14.weight"].flatten(1)).sqrt(),
+    )
+
+
+def test_the_input_s_fresh_affine_stays():
+    generator = stylegan3.Generator(resolution=16, widths=[4, 4], num_layers=1, num_critical=0, z_dim=4, w_dim=4)
+    bias = svs(Model(generator)).generator.synthesis.input.affine.bias
+    torch.testing.assert_close(bias, torch.tensor([1.0, 0, 0, 0]))

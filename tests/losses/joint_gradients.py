@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from limbeck.architectures import stylegan3
 from limbeck.architectures.gated import GatedDiscriminator
 from limbeck.architectures.stylegan2 import Discriminator, Generator
 from limbeck.distillation.game import Game, Sampling
@@ -91,6 +92,21 @@ def gradients_of_gates(pair: Pair, players: Players, share: slice) -> list[torch
     return averaged([alpha.grad for alpha in gates.alphas.values()])
 
 
+def magnitudes_of(share: slice) -> list[torch.Tensor]:
+    """StyleGAN3's running magnitudes after the pass that draws images for the judges, and those images' share."""
+    torch.manual_seed(0)
+    settings = {"resolution": 16, "num_layers": 3, "num_critical": 1, "z_dim": 8, "w_dim": 8}
+    student = stylegan3.Generator(widths=[4] * 4, **settings)
+    latents, real = torch.randn(1, BATCH, 8), torch.zeros(BATCH, 3, 16, 16)
+    draw = Draw(latents[:, share])
+    step = DiscriminatorStep(Players(student, None, {}), draw, real[share], statistics_decay=0.5)
+    drawn = torch.zeros(BATCH, 3, 16, 16)
+    drawn[share] = step.fake_image
+    measured = [value for name, value in student.state_dict().items() if name.endswith("magnitude_ema")]
+    (drawn,) = averaged([drawn])
+    return [*measured, drawn * (dist.get_world_size() if dist.is_initialized() else 1)]
+
+
 def averaged(gradients: list[torch.Tensor]) -> list[torch.Tensor]:
     """As DistributedDataParallel does."""
     if dist.is_initialized():
@@ -111,6 +127,7 @@ def main(rank: int, world: int, meeting: str, out: str) -> None:
         name: gradients_of(pair, players, term, share)
         for name, term in {**GENERATOR_TERMS, **DISCRIMINATOR_TERMS}.items()
     }
+    found["magnitudes"] = magnitudes_of(share)
     found["gates"] = gradients_of_gates(pair, players, share)
     torch.save(found, f"{out}.{world}.{rank}")
     if world > 1:

@@ -12,7 +12,8 @@ from .joint_gradients import DISCRIMINATOR_TERMS, GENERATOR_TERMS
 
 pytestmark = pytest.mark.slow
 PER_PROCESS = {"relation"}  # by definition: images are related within one micro-batch of one process
-PROMISED = [*(name for name in {**GENERATOR_TERMS, **DISCRIMINATOR_TERMS} if name not in PER_PROCESS), "gates"]
+PROMISED = [*(name for name in {**GENERATOR_TERMS, **DISCRIMINATOR_TERMS} if name not in PER_PROCESS)]
+PROMISED += ["gates", "magnitudes"]
 
 
 @pytest.fixture(scope="module")

@@ -198,7 +198,14 @@ class Block(nn.Module):
 
 
 class Synthesis(nn.Module):
-    """Style(s) to image; the image is the sum of every resolution's RGB output."""
+    """Style(s) to image; the image is the sum of every resolution's RGB output.
+
+    relation_blocks: what StyleKD's relation compares, and what it takes its directions from, as released.
+    draws_skips: whether there are images on the way to the last one.
+    """
+
+    relation_blocks = ((16, 32, 64, 128), (8, 16, 32, 64, 128))
+    draws_skips = True
 
     def __init__(self, *, resolution: int, widths: Sequence[int], w_dim: int, num_channels: int, clamp, kernels):
         super().__init__()
@@ -257,6 +264,14 @@ class Synthesis(nn.Module):
             drawn = layer(features[r], scale, self.clamp)
             images[r] = upsample(images[r // 2]) + drawn if images else drawn
         return images
+
+    def block_at(self, size: int) -> int:
+        """The block whose map has this size."""
+        return size
+
+    def within_image(self, block: int, maps: Tensor) -> Tensor:
+        """The part of a block's maps that lies in the image: all."""
+        return maps
 
     def style_weights(self, resolution: int) -> Tensor:
         """Affine weights [m, w_dim] with which the block's two convolutions read the style, one below the other."""

@@ -182,10 +182,11 @@ class Synthesis(nn.Module):
 
     resolutions: what names the outputs that losses compare; here the numbers of the layers, without the last.
     relation_blocks: of these, the ones that StyleKD's relation compares and takes its directions from, as the SVS
-        authors have it.
+        authors have it. draws_skips: whether there are images on the way to the last one.
     """
 
     relation_blocks = ((2, 4, 6, 9), (2, 4, 6, 9))
+    draws_skips = False
 
     def __init__(
         self,
@@ -204,7 +205,7 @@ class Synthesis(nn.Module):
         super().__init__()
         last = len(plan) - 1
         self.num_styles, self.clamp, self.magnitude_beta = last + 2, clamp, magnitude_beta
-        self.resolutions = tuple(range(last))
+        self.resolutions, self.rates = tuple(range(last)), tuple(band.rate for band in plan)
         self._measuring: tuple[Average, float] | None = None
         self.input = FourierFeatures(num_frequencies, widths[0], w_dim=w_dim, band=plan[0])
         for index, after in enumerate(plan):
@@ -257,9 +258,15 @@ class Synthesis(nn.Module):
         styles = self._expanded(style.float())
         return {f"L{i}": self._layer(i).modulation(styles[:, i + 1]) for i in range(self.num_styles - 1)}
 
-    def skips(self, features: Mapping[int, Tensor], style: Tensor) -> dict[int, Tensor]:
-        """Raises: UserError: this network draws its image once, at the end."""
-        raise UserError("loss/generator=intermediate_l1: StyleGAN3 has no image before the last layer")
+    def block_at(self, size: int) -> int:
+        """The last layer with at most `size` samples per image width; of the coarsest layers if they have more."""
+        limit = max(size, self.rates[0])
+        return max(index for index in self.resolutions if self.rates[index] <= limit)
+
+    def within_image(self, block: int, maps: Tensor) -> Tensor:
+        """The part of a layer's maps that lies in the image, without the margins."""
+        margin = (maps.shape[-1] - self.rates[block]) // 2
+        return maps[:, :, margin : maps.shape[2] - margin, margin : maps.shape[3] - margin]
 
     def style_weights(self, number: int) -> Tensor:
         """Affine weights [i, w_dim] with which the layer of this number reads the style."""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from limbeck.distillation.blur import Blurred, fading
 from limbeck.distillation.game import Game, Sampling
 from limbeck.distillation.optimizers import MakeOptimizer
 from limbeck.distillation.training import StudentTraining
@@ -35,6 +36,7 @@ class GanDistillation(StudentTraining):
         discriminator's too, so twice as often.
     statistics_half_life_kimg: of StyleGAN3's magnitudes, which move in the pass that draws images for the judges, once
         per micro-batch.
+    blur_sigma, blur_fade_kimg: pixels by which trained judges see all images blurred at first, fading until then.
     """
 
     def __init__(
@@ -50,6 +52,8 @@ class GanDistillation(StudentTraining):
         w_avg_beta: float = 0.998,
         noise: str = "random",
         statistics_half_life_kimg: float = 20.0,
+        blur_sigma: float = 0.0,
+        blur_fade_kimg: float = 200.0,
         **training: Any,
     ):
         kinds: dict[str, type[Step]] = {"generator": GeneratorStep}
@@ -74,7 +78,7 @@ class GanDistillation(StudentTraining):
             if not isinstance(some, Frozen):
                 some.train().requires_grad_(True)
         self.game = Game(
-            Players(self.student, self.teacher, dict(judges), self.teacher_judge),
+            Players(self.student, self.teacher, self._seeing(judges, blur_sigma, blur_fade_kimg), self.teacher_judge),
             dict(generator_terms),
             dict(discriminator_terms),
             Sampling(self.micro_batch_size, mixing_probability, noise, statistics_half_life_kimg),
@@ -82,6 +86,18 @@ class GanDistillation(StudentTraining):
         )
         self.make_generator_optimizer, self.make_discriminator_optimizer = generator_optimizer, discriminator_optimizer
         self.w_avg_beta = w_avg_beta
+
+    def _seeing(self, judges: Mapping[str, nn.Module], sigma: float, fade_kimg: float) -> dict[str, nn.Module]:
+        """The judges, those that are trained behind a blur if there is one."""
+        if sigma < 0 or fade_kimg <= 0:
+            raise UserError(
+                f"distillation.blur_sigma={sigma}, blur_fade_kimg={fade_kimg}: must be at least 0, and above 0"
+            )
+
+        def now() -> float:
+            return fading(sigma, fade_kimg, self.images_seen)
+
+        return {n: some if not sigma or isinstance(some, Frozen) else Blurred(some, now) for n, some in judges.items()}
 
     def own_optimizers(self) -> list[Optimizer]:
         return self.game.optimizers(self.make_generator_optimizer, self.make_discriminator_optimizer)

@@ -35,8 +35,8 @@ def root_mean_square(a: Tensor, b: Tensor) -> Float[Tensor, ""]:
 class Collaborative(Term):
     """Sum over maps of `feature_weight` times their distance and `gram_weight` times that of their Gram matrices.
 
-    generator_resolutions: blocks of the generators; the student's maps pass a trained 1x1 convolution without bias
-        where the widths differ (the port to StyleGAN2 has one at every resolution).
+    generator_resolutions: blocks of the generators, in StyleGAN3 numbers of layers; the student's maps pass a trained
+        1x1 convolution without bias where the widths differ (the port to StyleGAN2 has one at every resolution).
     discriminator_resolutions: sizes at which blocks of the teacher's discriminator end. None takes an eighth and a
         quarter of the image's size, for both.
     image_weight: of the mean absolute difference of the images.
@@ -62,8 +62,11 @@ class Collaborative(Term):
 
     def prepare(self, pair: Pair, *, half: bool) -> None:
         teacher, student = pair.teacher.generator, pair.student.generator
-        self.feature_resolutions = self._chosen("generator", teacher.resolution)
-        self.judge_resolutions = self._chosen("discriminator", teacher.resolution)
+        sizes, synthesis = (teacher.resolution // 8, teacher.resolution // 4), teacher.synthesis
+        blocks = sorted({synthesis.block_at(size) for size in sizes})
+        self.feature_resolutions = self._chosen("generator", blocks, synthesis.resolutions)
+        ends = [2**k for k in range(2, (teacher.resolution // 2).bit_length())]
+        self.judge_resolutions = self._chosen("discriminator", sizes, ends)
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             maps = []
@@ -96,11 +99,9 @@ class Collaborative(Term):
         for r in self.judge_resolutions:
             yield student[r], teacher[r]
 
-    def _chosen(self, network: str, resolution: int) -> tuple[int, ...]:
-        largest = resolution if network == "generator" else resolution // 2
-        there = [2**k for k in range(2, largest.bit_length())]
+    def _chosen(self, network: str, published: Sequence[int], there: Sequence[int]) -> tuple[int, ...]:
         wanted = self.resolutions[network]
-        chosen = tuple(r for r in (resolution // 8, resolution // 4) if r in there) if wanted is None else tuple(wanted)
+        chosen = tuple(r for r in published if r in there) if wanted is None else tuple(wanted)
         if not chosen or not set(chosen) <= set(there):
-            raise UserError(f"gcc.{network}_resolutions={list(chosen)}: must be some of {there}")
+            raise UserError(f"gcc.{network}_resolutions={list(chosen)}: must be some of {list(there)}")
         return chosen

@@ -6,6 +6,7 @@ default): the RGB skip outputs of all resolutions are compared, unmasked.
 
 from torch import Tensor
 
+from limbeck.errors import UserError
 from limbeck.losses.adversarial import sum_of
 from limbeck.losses.pixel_l1 import mean_absolute_difference
 from limbeck.losses.steps import GeneratorStep
@@ -19,7 +20,11 @@ class IntermediateL1(Term):
     needs_styles = True
 
     def prepare(self, pair: Pair, *, half: bool) -> None:
-        self.feature_resolutions = tuple(pair.teacher.generator.synthesis.resolutions)
+        synthesis = pair.teacher.generator.synthesis
+        if not synthesis.draws_skips:
+            family = type(pair.teacher.generator).__module__.rpartition(".")[2]
+            raise UserError(f"loss/generator: 'intermediate_l1': {family} has no images on the way; leave it out")
+        self.feature_resolutions = tuple(synthesis.resolutions)
 
     def forward(self, step: GeneratorStep) -> Tensor:
         with step.teacher.running() as network:

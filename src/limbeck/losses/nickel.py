@@ -4,6 +4,7 @@ Source: Yeo, Jang and Yoo, "Nickel and Diming Your GAN", 2024, released code (on
 is the code's; whether the paper describes it is not verified, so the plain mean square is offered beside it.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -41,8 +42,9 @@ class Nickel(Term):
 
     Reaches the judge's first blocks alone; what it would say about the image is not even computed.
 
-    generator_resolution, discriminator_resolution: size of the block outputs that are compared; None takes a quarter
-        of the image's (64 at 256 px, as released). Of two sizes the larger map is averaged down to the smaller.
+    generator_resolution, discriminator_resolution: size of the block outputs that are compared (in StyleGAN3 the
+        number of the generator's layer); None takes a quarter of the image's (64 at 256 px, as released). Of two sizes
+        the larger map is averaged down to the smaller.
     distance: "wavelet" (details of a Haar transform of `levels` levels) or "mse".
     judge: name of the discriminator ("fresh" or "teacher"); None takes the first.
 
@@ -74,7 +76,11 @@ class Nickel(Term):
         generator = pair.teacher.generator
         discriminator: Any = pair.teacher.discriminator
         quarter = generator.resolution // 4
-        self.source = _chosen("generator", self.generator_resolution or quarter, generator.synthesis.resolutions)
+        synthesis = generator.synthesis
+        wanted = self.generator_resolution
+        self.source = _chosen(
+            "generator", synthesis.block_at(quarter) if wanted is None else wanted, synthesis.resolutions
+        )
         ends = [r // 2 for r in discriminator.resolutions[:-1]]
         self.target = _chosen("discriminator", self.discriminator_resolution or quarter, ends)
         self.feature_resolutions = (self.source,)
@@ -92,16 +98,17 @@ class Nickel(Term):
         name = self.judge or next(iter(judges))
         if name not in judges:
             raise UserError(f"nickel.judge={name!r}: must be a trained discriminator of this run: {', '.join(judges)}")
-        teacher = step.teacher_features[self.source].detach().float()
+        synthesis = step.teacher.network.synthesis
+        teacher = synthesis.within_image(self.source, step.teacher_features[self.source].detach().float())
         found = self.adapter(judges[name].features(step.teacher_image, (self.target,))[self.target].float())
-        size = min(self.source, self.target)
+        size = min(teacher.shape[-1], self.target)
         teacher, found = (F.adaptive_avg_pool2d(maps, size) for maps in (teacher, found))
         if self.distance == "mse":
             return F.mse_loss(found, teacher)
         return wavelet_distance(found, teacher, self.levels)
 
 
-def _chosen(network: str, resolution: int, there: list[int]) -> int:
+def _chosen(network: str, resolution: int, there: Sequence[int]) -> int:
     if resolution not in there:
         raise UserError(f"nickel.{network}_resolution={resolution}: must be one of {sorted(there)}")
     return resolution

@@ -53,7 +53,8 @@ class Relation(Term):
     student. The shifted half is drawn no further than the last block that is compared.
 
     resolutions: blocks compared; direction_resolutions: blocks of the teacher whose style affines give the
-        directions. Blocks that the teacher lacks are left out.
+        directions; None takes the published ones of the teacher's family. StyleGAN2's blocks are named by their size,
+        StyleGAN3's by the layer's number. Blocks that the teacher lacks are left out.
     directions: "block" (the `num_directions` leading ones of each block), "global" (as many in total, of all blocks
         together) or "random" (drawn anew for each sample).
     strength: standard deviation of the shift's length, in units of w.
@@ -69,8 +70,8 @@ class Relation(Term):
     def __init__(
         self,
         *,
-        resolutions: Sequence[int] = (16, 32, 64, 128),
-        direction_resolutions: Sequence[int] = (8, 16, 32, 64, 128),
+        resolutions: Sequence[int] | None = None,
+        direction_resolutions: Sequence[int] | None = None,
         directions: str = "block",
         num_directions: int = 5,
         strength: float = 5.0,
@@ -81,19 +82,24 @@ class Relation(Term):
             raise UserError(f"relation.directions={directions!r}: must be 'block', 'global' or 'random'")
         if distance not in ("kl", "mse"):
             raise UserError(f"relation.distance={distance!r}: must be 'kl' or 'mse'")
-        self.resolutions, self.direction_resolutions = tuple(resolutions), tuple(direction_resolutions)
+        self.resolutions, self.direction_resolutions = resolutions, direction_resolutions
         self.kind, self.num_directions = directions, num_directions
         self.strength, self.distance = strength, divergence if distance == "kl" else F.mse_loss
 
     def prepare(self, pair: Pair, *, half: bool) -> None:
         synthesis = pair.teacher.generator.synthesis
         there = set(synthesis.resolutions)
-        self.feature_resolutions = tuple(r for r in self.resolutions if r in there)
-        blocks = [r for r in self.direction_resolutions if r in there]
+        chosen = [
+            list(own if own is not None else published)
+            for own, published in zip(
+                (self.resolutions, self.direction_resolutions), synthesis.relation_blocks, strict=True
+            )
+        ]
+        self.feature_resolutions, blocks = (tuple(r for r in some if r in there) for some in chosen)
         if not self.feature_resolutions or not blocks:
             raise UserError(
-                f"relation.resolutions={list(self.resolutions)}, direction_resolutions="
-                f"{list(self.direction_resolutions)}: each must name one of the teacher's blocks {sorted(there)}"
+                f"relation.resolutions={chosen[0]}, direction_resolutions={chosen[1]}: "
+                f"each must name one of the teacher's blocks {sorted(there)}"
             )
         weights = [synthesis.style_weights(r).detach() for r in blocks]
         if self.kind == "global":
