@@ -29,10 +29,7 @@ class Overlap(FeatureSets):
         fake, real = self.sets()
         self.check(len(real), len(fake))
         found = asdict(overlap(real=real, fake=fake, num_neighbors=self.num_neighbors))
-        return {
-            name + self.embedding.metric_suffix: torch.tensor(value, dtype=torch.float64)
-            for name, value in found.items()
-        }
+        return {name + self.embedding.metric_suffix: scalar(value) for name, value in found.items()}
 
     def check(self, num_real: int, num_fake: int) -> None:
         if self.num_neighbors < 1:
