@@ -12,7 +12,7 @@ LAYERS = [
     {"architectures", "embeddings"},
     {"masks", "masking"},
     {"model", "frozen", "configured"},
-    {"importers", "pruning", "initializers", "losses", "metrics", "data", "profiling"},
+    {"importers", "pruning", "initializers", "losses", "metrics", "data", "profiling", "tickets"},
     {"evaluation", "loggers", "export"},
     {"callbacks"},
     {"distillation"},

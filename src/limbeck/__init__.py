@@ -8,7 +8,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from limbeck import functional, initializers
+    from limbeck import functional, initializers, tickets
     from limbeck.errors import CheckpointError, UserError
     from limbeck.evaluation.sampling import sample
     from limbeck.importers.checkpoint import load
@@ -33,6 +33,7 @@ __all__ = [
     "sample",
     "save",
     "sparsify",
+    "tickets",
 ]
 
 _HOMES = {
@@ -50,7 +51,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("functional", "initializers"):
+    if name in ("functional", "initializers", "tickets"):
         return importlib.import_module(f"limbeck.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'limbeck' has no attribute {name!r}")

@@ -4,7 +4,6 @@ Models are stored as safetensors whose JSON header holds class paths and constru
 of any stage can be the start of a run and loads without pickle and without pruning code.
 """
 
-import importlib
 import json
 import os
 from collections.abc import Mapping
@@ -16,13 +15,12 @@ import safetensors
 import safetensors.torch
 import torch
 
-from limbeck.architectures.base import Network
-from limbeck.errors import CheckpointError
+from limbeck.architectures.base import Network, class_path, network_class
+from limbeck.errors import CheckpointError, UserError
 from limbeck.files import written_aside
 from limbeck.masking import Masks, check_masks, packed, unpacked
 
 FORMAT = "limbeck-1"
-ARCHITECTURES = "limbeck.architectures."
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ def _contents(model: Model, dtype: torch.dtype | None) -> tuple[dict[str, Any], 
     check_masks(model.generator, model.masks)
     header: dict[str, Any] = {
         "networks": {
-            role: {"class": f"{type(net).__module__}.{type(net).__name__}", "arguments": net.arguments}
+            role: {"class": class_path(net), "arguments": net.arguments}
             for role, net in networks.items()
             if net is not None
         },
@@ -98,7 +96,7 @@ def _contents(model: Model, dtype: torch.dtype | None) -> tuple[dict[str, Any], 
 def stored(network: Network, masks: Masks, dtype: torch.dtype | None = None) -> dict[str, torch.Tensor]:
     """What a file holds of a network: its state, masked tensors in packed form. dtype: see `save`."""
     held: dict[str, torch.Tensor] = {}
-    for name, value in network.state_dict().items():
+    for name, value in network.packed(network.state_dict()).items():
         held |= dict(packed(name, value, masks[name])) if name in masks else {name: value}
     return {name: _stored(value, dtype) for name, value in held.items()}
 
@@ -143,22 +141,17 @@ def _model(path: str | Path, header: dict[str, Any], tensors: dict[str, torch.Te
 def _rebuilt(
     path: str | Path, role: str, entry: dict[str, Any], tensors: dict[str, torch.Tensor], masks: dict[str, Any]
 ) -> Network:
-    module, _, name = entry["class"].rpartition(".")
-    if not module.startswith(ARCHITECTURES):
-        raise CheckpointError(f"{path}: refused class {entry['class']!r}; only {ARCHITECTURES}* is built from a file")
     try:
-        network_class = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise CheckpointError(f"{path}: cannot build {entry['class']} ({_one_line(error)})") from error
-    if not isinstance(network_class, type) or not issubclass(network_class, Network):
-        raise CheckpointError(f"{path}: refused class {entry['class']!r}; it is not a network")
+        found = network_class(entry["class"])
+    except UserError as error:
+        raise CheckpointError(f"{path}: {error}") from error
     prefix = f"{role}."
     state = {key.removeprefix(prefix): tensors.pop(key) for key in list(tensors) if key.startswith(prefix)}
-    return filled(network_class, entry["arguments"], state, masks, where=f"{path}: {role}")
+    return filled(found, entry["arguments"], state, masks, where=f"{path}: {role}")
 
 
 def filled(
-    network_class: type[Network],
+    built: type[Network],
     arguments: Mapping[str, Any],
     state: dict[str, torch.Tensor],
     masks: dict[str, Any] | None = None,
@@ -176,18 +169,22 @@ def filled(
     """
     try:
         with torch.device("meta"):
-            network = network_class(**arguments)
+            network = built(**arguments)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{where}: cannot build {network_class.__name__} ({_one_line(error)})") from error
+        raise CheckpointError(f"{where}: cannot build {built.__name__} ({_one_line(error)})") from error
+    try:
+        state = network.unpacked(state)
+    except UserError as error:
+        raise CheckpointError(f"{where}: {error}") from error
     expected = network.state_dict()
     for name in masks or ():
         if name not in dict(network.named_parameters()):
-            raise CheckpointError(f"{where}: masks name {name!r}, which a {network_class.__name__} does not have")
+            raise CheckpointError(f"{where}: masks name {name!r}, which a {built.__name__} does not have")
         state[name], masks[name] = unpacked(name, state, expected[name].shape, where=where)  # type: ignore[index]
     for name in (*expected, *state):
         called = called_in_file(name, names)
         if name not in state or name not in expected:
-            problem = "is missing" if name in expected else f"does not belong to a {network_class.__name__}"
+            problem = "is missing" if name in expected else f"does not belong to a {built.__name__}"
             raise CheckpointError(f"{where}: tensor {called} {problem}")
         if state[name].shape != expected[name].shape:
             found, wanted = tuple(state[name].shape), tuple(expected[name].shape)
@@ -199,8 +196,8 @@ def filled(
         if state[name].is_floating_point() and not state[name].isfinite().all():
             raise CheckpointError(f"{where}: tensor {called} holds NaN or infinity")
     for name, meta in expected.items():
-        # Copied into the network's own type and memory format.
-        expected[name] = torch.empty_like(meta, device="cpu").copy_(state.pop(name))
+        # In the network's own type and memory format; `empty_like` would load sympy for the meta device.
+        expected[name] = torch.empty_strided(meta.shape, meta.stride(), dtype=meta.dtype).copy_(state.pop(name))
     network.load_state_dict(expected, assign=True)
     return network.eval()
 

@@ -4,6 +4,7 @@ A channel group lists every place where the same channels appear, so that one fu
 (`pruning.slimming.slim`) makes any family thinner without tracing its graph.
 """
 
+import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from limbeck.errors import UserError
 
+ARCHITECTURES = "limbeck.architectures."
 Role = Literal["output", "input", "other"]
 
 
@@ -104,6 +106,25 @@ class Maskable:
         return tensor.movedim((self.output_dim, self.input_dim), (0, 1))
 
 
+def network_class(path: str) -> "type[Network]":
+    """The class of this dotted path. Raises: UserError unless it is a network of this package."""
+    module, _, name = str(path).rpartition(".")
+    if not module.startswith(ARCHITECTURES):
+        raise UserError(f"refused class {path!r}; only {ARCHITECTURES}* is built from a file")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"cannot build {path} ({' '.join(str(error).split())})") from error
+    if not isinstance(found, type) or not issubclass(found, Network):
+        raise UserError(f"refused class {path!r}; it is not a network")
+    return found
+
+
+def class_path(network: "Network") -> str:
+    """The dotted path of a network's class."""
+    return f"{type(network).__module__}.{type(network).__name__}"
+
+
 class Network(nn.Module, ABC):
     """A generator, denoiser or discriminator that can be written to a file and built again from it.
 
@@ -172,6 +193,18 @@ class Network(nn.Module, ABC):
     def maskable(self) -> tuple[Maskable, ...]:
         """Layers whose single weights may be switched off, in the order of the data; by default none."""
         return ()
+
+    def own_masks(self) -> dict[str, Tensor]:
+        """Masks that the network itself chooses, bool, by the name of the weight or bias; only tickets do."""
+        return {}
+
+    def packed(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What a file keeps of `state`, a state dict of this network; `unpacked` makes it whole again."""
+        return state
+
+    def unpacked(self, held: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The inverse of `packed`; the network itself may be on the meta device. Raises: UserError if it cannot be."""
+        return held
 
     @abstractmethod
     def example_inputs(self, num_images: int = 1) -> dict[str, Tensor]:

@@ -5,6 +5,7 @@ in Generative Models?", 2023, released code (the choice by scores).
 """
 
 import math
+from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -42,6 +43,21 @@ def top_mask(scores: Float[Tensor, "*shape"], keep_ratio: Ratio) -> Bool[Tensor,
     if surplus:
         mask[(magnitude == threshold).nonzero().flatten()[-surplus:]] = False
     return mask.reshape(scores.shape)
+
+
+def pooled_masks(scores: Sequence[Tensor], keep_ratio: Ratio) -> list[Tensor]:
+    """One threshold for several tensors: true where |score| is above the ceil((1 - keep_ratio) N)-th smallest of all.
+
+    At least one of the N scores is above it, unless all are equal.
+
+    Source: Yeo et al., 2023, released code ("global_ep"). Differs: there, layers that are listed twice count twice.
+    """
+    pool = torch.cat([score.detach().abs().flatten() for score in scores])
+    total = pool.numel()
+    num_kept(total, keep_ratio)  # refuses impossible ratios
+    place = min(math.ceil((1 - Fraction(str(keep_ratio))) * total), total - 1)
+    threshold = kth_largest(pool, total - place + 1) if place else pool.new_tensor(-1.0)
+    return [score.detach().abs() > threshold for score in scores]
 
 
 def kth_largest(values: Float[Tensor, " n"], k: int) -> Float[Tensor, ""]:
