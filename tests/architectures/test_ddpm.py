@@ -26,6 +26,11 @@ def noisy(network):
     return network.eval()
 
 
+def unscored(network):
+    """Scores that say nothing, for allocations that count channels alone."""
+    return {group.name: torch.zeros(group.size) for group in network.channel_groups()}
+
+
 # -- counts -----------------------------------------------------------------------------------------------------------
 
 
@@ -51,7 +56,7 @@ def noisy(network):
 def test_published_counts(settings, ratio, num_parameters, macs):
     with torch.device("meta"):
         network = UNet(**settings)
-        pruned = network.resized(rounded_counts(network, Uniform()(network, {}, ratio), 1))
+        pruned = network.resized(rounded_counts(network, Uniform()(network, unscored(network), ratio), 1))
     counted = limbeck.profile(pruned)
     assert (counted.num_parameters, counted.macs) == (num_parameters, macs)
 
@@ -68,7 +73,7 @@ def test_published_counts(settings, ratio, num_parameters, macs):
 def test_published_widths(ratio, normalized, free):
     with torch.device("meta"):
         network = UNet(**CELEBA)
-    counts = rounded_counts(network, Uniform()(network, {}, ratio), 1)
+    counts = rounded_counts(network, Uniform()(network, unscored(network), ratio), 1)
     groups = network.channel_groups()
     assert {g.size: counts[g.name] for g in groups if g.norm_groups == 32} == normalized
     assert {g.size: counts[g.name] for g in groups if g.norm_groups == 1} == free

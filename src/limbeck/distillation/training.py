@@ -6,13 +6,11 @@ Progress is counted in images, never in optimizer steps.
 import copy
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -22,6 +20,7 @@ from limbeck.distillation.held_masks import HeldMasks
 from limbeck.distillation.loop import Loop, Observe
 from limbeck.distillation.scalars import Scalars
 from limbeck.distillation.schedules import ema_decay, learning_rate_scale
+from limbeck.distillation.shared_gradients import share_gradients
 from limbeck.errors import UserError
 from limbeck.frozen import Frozen
 from limbeck.losses.image_step import Step
@@ -171,22 +170,22 @@ class StudentTraining(pl.LightningModule, Loop):
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
         num_rows = sum(step.num_rows for step in steps)
-        for index, step in enumerate(steps):
+        for step in steps:
             total: Any = 0.0
             share = step.num_rows / num_rows
             for name, term in terms.items():
                 added, value = term(step)
                 total = total + added
                 self.note(f"loss/{player}/{name}", value, share)
-            with self._no_sync(last=index == len(steps) - 1):
-                self.manual_backward(total * share)
+            self.manual_backward(total * share)
         if observe is not None:
             observe(steps)
+        stepping = [[p for group in optimizer.param_groups for p in group["params"]] for optimizer in optimizers]
+        share_gradients([parameter for some in stepping for parameter in some])
         if player == STUDENT:
             self.masks.hold_gradients(self.student)
-        for optimizer in optimizers:
+        for optimizer, parameters in zip(optimizers, stepping, strict=True):
             if self.clip_gradient_norm is not None:
-                parameters = [p for group in optimizer.param_groups for p in group["params"]]
                 self.note(
                     f"gradient/{player}/norm", torch.nn.utils.clip_grad_norm_(parameters, self.clip_gradient_norm)
                 )
@@ -213,13 +212,6 @@ class StudentTraining(pl.LightningModule, Loop):
         for optimizer in self.trainer.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group.setdefault("base_lr", group["lr"]) * scale
-
-    def _no_sync(self, *, last: bool):
-        """Gradients meet once per optimizer step, not once per micro-batch."""
-        strategy = self.trainer.strategy
-        if last or not isinstance(strategy, DDPStrategy):
-            return nullcontext()
-        return strategy.block_backward_sync()
 
     # -- the log ---------------------------------------------------------------------------------------------
 
