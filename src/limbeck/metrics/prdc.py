@@ -11,7 +11,7 @@ from torch import Tensor
 from limbeck.embeddings.base import Embedding
 from limbeck.errors import UserError
 from limbeck.functional.prdc import overlap
-from limbeck.metrics.accumulated import FeatureSets
+from limbeck.metrics.accumulated import FeatureSets, scalar
 from limbeck.metrics.base import require_images
 
 
