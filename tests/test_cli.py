@@ -34,6 +34,15 @@ def test_inspect_prints_architecture_costs_and_history(native, capsys):
         assert expected in printed
 
 
+def test_inspect_tells_what_is_switched_off(native, tmp_path, capsys):
+    sparse = limbeck.sparsify(limbeck.load(native), ratio=0.25, granularity="kernel")
+    main(["inspect", str(limbeck.save(sparse, tmp_path / "sparse.safetensors"))])
+    printed = capsys.readouterr().out
+    assert "parameters in use: " in printed
+    assert "make no dense hardware faster" in printed
+    assert "    synthesis.b8.conv1.weight: 22.22 %" in printed  # 2 of 9 kernels
+
+
 def test_export_and_convert_back(native, tmp_path, capsys):
     main(["export", str(native), "--format", "rosinality", "-o", str(tmp_path / "a.pt")])
     main(["convert", str(tmp_path / "a.pt"), str(tmp_path / "b.safetensors")])

@@ -156,6 +156,8 @@ def describe(model: "Model") -> Iterator[str]:
         yield f"{role}: {family} {type(network).__name__}"
         yield f"  parameters: {counted.num_parameters:,} ({size_mib(network):.1f} MiB in float32)"
         yield f"  MACs per image: {counted.macs:,}"
+        if network is model.generator:
+            yield from _described_sparsity(model)
         for name, value in network.arguments.items():
             note = f" (a guess: the file does not say; --{name.replace('_', '-')} says it)" if name in guessed else ""
             yield f"  {name}: {_short(value)}{note}"
@@ -166,6 +168,16 @@ def describe(model: "Model") -> Iterator[str]:
     for number, entry in enumerate(model.history, 1):
         facts = ", ".join(f"{name}={value}" for name, value in entry.items() if name != "stage")
         yield f"  {number}. {entry.get('stage', '?')}: {facts}"
+
+
+def _described_sparsity(model: "Model") -> Iterator[str]:
+    from limbeck.profiling import sparsity
+
+    sparse = sparsity(model)
+    if sparse is not None:
+        yield f"  parameters in use: {sparse.num_effective:,}; stored in {sparse.size_mib:.2f} MiB, masks included"
+        yield "  share of switched-off weights, which alone make no dense hardware faster:"
+        yield from (f"    {name}: {100 * share:.2f} %" for name, share in sparse.layers.items())
 
 
 def _short(value: object) -> str:

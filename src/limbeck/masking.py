@@ -44,10 +44,8 @@ def num_effective(network: Network, masks: Masks) -> int:
 
 def layer_sparsity(network: Network, masks: Masks) -> dict[str, float]:
     """Share of switched-off weights in [0, 1] of every layer that masks may cover, by its weight's name."""
-    return {
-        layer.weight: float((~masks[layer.weight]).double().mean()) if layer.weight in masks else 0.0
-        for layer in network.maskable()
-    }
+    weights = [layer.weight for layer in network.maskable()] or [name for name, m in masks.items() if m.ndim > 1]
+    return {name: float((~masks[name]).double().mean()) if name in masks else 0.0 for name in weights}
 
 
 # -- in files ------------------------------------------------------------------------------------------------

@@ -75,6 +75,8 @@ def test_json_has_the_promised_form(report, tmp_path):
         "history": [dict(entry) for entry in HISTORY],
         "terms": "CC-BY <4.0>",
         "latency_spread": None,
+        "sparsity": {},
+        "num_effective": None,
     }
     assert facts["rows"][0]["metrics"]["recall"] is None
     assert facts["protocol"]["metrics"]["kid_lite0"]["weights"] == "abc123"
@@ -162,3 +164,17 @@ def test_full_disk_or_missing_rights_are_one_line(report, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write"):
         write_report(report, tmp_path / "file" / "below")
+
+
+def test_sparsity_is_told_by_layer_with_what_it_does_not_mean(report, tmp_path):
+    masked = {"sparsity": {"layers.0.weight": 0.5, "layers.1.weight": 0.498}, "num_effective": 501}
+    rows = [row if row.name == "teacher" else replace(row, **masked) for row in report.rows]
+    write_report(replace(report, rows=rows), tmp_path)
+    markdown, page = (tmp_path / "report.md").read_text(), (tmp_path / "report.html").read_text()
+    for text in (markdown, page):
+        assert "pruned, initialized, student: 49.8 % to 50.0 % of each layer" in text
+        assert "501 of 1,000 parameters are in use" in text
+        assert "do not make dense hardware faster" in text
+        assert "layers.1.weight: 49.80 %" in text
+    write_report(report, tmp_path)
+    assert "Weights switched off" not in (tmp_path / "report.html").read_text()

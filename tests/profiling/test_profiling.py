@@ -8,8 +8,12 @@ from contextlib import nullcontext
 import pytest
 import torch
 
+import limbeck
+from limbeck.architectures.residual_generator import sngan
 from limbeck.architectures.stylegan2 import Generator
-from limbeck.profiling import latency, peak_memory_mib, profile, size_mib
+from limbeck.architectures.ticket import Ticket
+from limbeck.model import Model
+from limbeck.profiling import latency, peak_memory_mib, profile, size_mib, sparsity
 from limbeck.profiling.measured import LEAST_ROUNDS, ROUNDS, Round, others_wait, own_wait, spread, timed_in_turn
 
 
@@ -117,3 +121,26 @@ def test_networks_are_timed_in_turn(monkeypatch):
     order = []
     timed_in_turn([lambda: order.append("a"), lambda: order.append("b")], rounds=2, warmup=1)
     assert order == ["a", "b"] * 3
+
+
+def test_sparsity_counts_what_is_in_use_and_what_a_file_takes(tmp_path):
+    generator = Generator(resolution=8, widths=[8, 8, 8, 8], z_dim=4, w_dim=4, mapping_depth=1)
+    dense = Model(generator)
+    assert sparsity(dense) is None
+    model = limbeck.sparsify(dense, ratio=0.75)
+    found = sparsity(model)
+    off = sum(int((~mask).sum()) for mask in model.masks.values())
+    assert found.num_effective == profile(generator).num_parameters - off
+    assert set(found.layers) == {layer.weight for layer in generator.maskable()}
+    assert found.layers["synthesis.b4.conv1.weight"] == 0.75
+    bits = sum(-(-mask.numel() // 8) for mask in model.masks.values())
+    assert found.size_mib == pytest.approx(size_mib(generator) + (bits - 4 * off) / 2**20)
+
+
+def test_sparsity_of_a_ticket():
+    network = sngan(resolution=8, width=12, z_dim=6)
+    ticket = Model(Ticket.of(network, keep_ratio=0.25))
+    found, total = sparsity(ticket), profile(ticket.generator).num_parameters
+    assert found.num_effective == sum(int(mask.sum()) for mask in limbeck.tickets.masks(ticket).values())
+    assert found.size_mib * 2**20 == pytest.approx(-(-total // 8) + 32)  # and the digest
+    assert found.layers["start.weight"] == pytest.approx(0.75)

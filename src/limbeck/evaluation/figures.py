@@ -93,11 +93,36 @@ def notes(report: Report) -> list[str]:
     found = [*report.notes]
     if any(latency_words(row) for row in report.rows):
         found.append("Latency was measured on a busy machine; where \u00b1 stands, no factor can be told from it.")
+    found += sparse_words(report)
     trained_on, rest = judges(report)
     if trained_on:
         flattering = f"{', '.join(trained_on)}: seen through a network that the student's losses use too"
         found.append(f"{flattering}, so they may flatter it; independent: {', '.join(rest) or 'none'}.")
     return found
+
+
+def sparse_words(report: Report) -> list[str]:
+    """How much of each model with masks is in use, and what that does not mean."""
+    found: dict[str, list[str]] = {}
+    for row in report.rows:
+        if row.sparsity:
+            least, most = (f"{100 * bound(row.sparsity.values()):.1f} %" for bound in (min, max))
+            share = least if least == most else f"{least} to {most}"
+            fact = f"{share} of each layer's weights are switched off, {row.num_effective:,} of {row.num_parameters:,}"
+            found.setdefault(f"{fact} parameters are in use", []).append(row.name)
+    told = [f"{', '.join(names)}: {fact}." for fact, names in found.items()]
+    if told:
+        told.append(
+            "Zeros among single weights do not make dense hardware faster: MACs and latency count them as ever; the "
+            "size is that of the file, a bit a weight and the values in use."
+        )
+    return told
+
+
+def sparsest(report: Report) -> dict[str, str]:
+    """Share of switched-off weights by layer of the last model with masks, as people read it."""
+    layers = next((row.sparsity for row in reversed(report.rows) if row.sparsity), {})
+    return {name: f"{100 * share:.2f} %" for name, share in layers.items()}
 
 
 def judges(report: Report) -> tuple[list[str], list[str]]:

@@ -19,6 +19,7 @@ from limbeck.evaluation.figures import (
     notes,
     saved,
     short,
+    sparsest,
     times,
 )
 from limbeck.evaluation.pages import Cell, Picture, facts, inline, page, picture
@@ -45,6 +46,7 @@ def html_report(report: Report, folder: Path) -> str:
         scores_picture=_optional(folder / SCORES_PICTURE, "scores per group"),
         charts=charts(rows),
         speed=_speed(rows),
+        sparsity="\n".join(f"{name}: {share}" for name, share in sparsest(report).items()),
         protocol=facts(report.protocol),
         steps=_steps(report),
         terms=list(dict.fromkeys(row.terms for row in report.rows if row.terms)),

@@ -21,7 +21,7 @@ from limbeck.evaluation.versions import versions
 from limbeck.files import written_aside
 from limbeck.images import image_grid
 from limbeck.model import Model
-from limbeck.profiling import Latency, latencies, profile, size_mib
+from limbeck.profiling import Latency, latencies, profile, size_mib, sparsity
 from limbeck.terminal import LiveLine, counted
 
 PICTURES, DRAWN = "samples", "samples/drawn"
@@ -88,7 +88,7 @@ class Judgement:
     ) -> Row:
         reference_name, reference = next(iter(stages.items()))
         generator = model.generator.to(device).eval()
-        cost = profile(generator)
+        cost, sparse = profile(generator), sparsity(model)
         teacher = None if name == reference_name else reference
         metrics: dict[str, float] = {}
         if self.measured is None or name in self.measured:
@@ -105,7 +105,7 @@ class Judgement:
             name=name,
             num_parameters=cost.num_parameters,
             macs=cost.macs,
-            size_mib=size_mib(generator),
+            size_mib=sparse.size_mib if sparse else size_mib(generator),
             latency_ms=timing.latency_ms,
             metrics=metrics,
             grid=picture,
@@ -113,6 +113,8 @@ class Judgement:
             terms=model.terms,
             latency_spread=timing.spread,
             grid_columns=self._columns,
+            sparsity=sparse.layers if sparse else {},
+            num_effective=sparse.num_effective if sparse else cost.num_parameters,
         )
 
     @property

@@ -17,6 +17,7 @@ from limbeck.evaluation.figures import (
     notes,
     saved,
     short,
+    sparsest,
     times,
 )
 from limbeck.evaluation.report import STAGES_PICTURE, Report, Row
@@ -36,6 +37,8 @@ def markdown_report(report: Report, folder: Path) -> str:
         parts += [f"**{row.name}**\n\n![{row.name}]({_link(row.grid, folder)})" for row in pictures]
     if (folder / STAGES_PICTURE).is_file():
         parts.append(f"## From noise to image\n\n![one row per model, in the order of the table]({STAGES_PICTURE})")
+    if layers := sparsest(report):
+        parts += ["## Weights switched off", "\n".join(_bullets(layers))]
     parts += ["## Protocol", "\n".join(_bullets(report.protocol))]
     history = max((row.history for row in report.rows), key=len, default=())
     if history:

@@ -17,7 +17,8 @@ class Row:
     num_parameters: without buffers. macs: multiply-accumulates of one image. size_mib: of the weights as stored.
     latency_ms: one image, the fastest round. metrics: name -> value. grid: PNG of images from the same latents in every
     row, `grid_columns` in each of its lines (0: unknown). history: the stages the model passed. terms: licence note of
-    its weights. latency_spread: see `profiling.Latency`; None if unknown.
+    its weights. latency_spread: see `profiling.Latency`; None if unknown. sparsity: share of switched-off weights by
+    layer, empty for a dense model; num_effective: parameters in use.
     """
 
     name: str
@@ -31,6 +32,8 @@ class Row:
     terms: str = ""
     latency_spread: float | None = None
     grid_columns: int = 0
+    sparsity: Mapping[str, float] = field(default_factory=dict)
+    num_effective: int | None = None
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,13 @@
-"""Costs that follow from the shapes alone."""
+"""Costs that follow from shapes and masks alone."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 
 from limbeck.architectures.base import Network
+from limbeck.masking import layer_sparsity, num_effective
+from limbeck.model import Model, stored
 
 
 @dataclass(frozen=True)
@@ -28,3 +31,27 @@ def profile(network: Network) -> Profile:
 def size_mib(network: Network, dtype: torch.dtype = torch.float32) -> float:
     """Parameters stored as `dtype`, in MiB; buffers (noise images, averages) not counted."""
     return sum(parameter.numel() for parameter in network.parameters()) * dtype.itemsize / 2**20
+
+
+@dataclass(frozen=True)
+class Sparsity:
+    """num_effective: parameters in use. layers: share of switched-off weights by layer, in [0, 1].
+
+    size_mib: what a file takes for the generator's parameters, masks included, in float32.
+    """
+
+    num_effective: int
+    layers: Mapping[str, float]
+    size_mib: float
+
+
+def sparsity(model: Model) -> Sparsity | None:
+    """What a model with masks, or a ticket, really uses; None for a dense one."""
+    masks = {**model.masks, **model.generator.own_masks()}
+    if not masks:
+        return None
+    buffers = {name for name, _ in model.generator.named_buffers()}
+    held = stored(model.generator, model.masks)
+    size = sum(value.nbytes for name, value in held.items() if name not in buffers)
+    layers = layer_sparsity(model.generator, masks)
+    return Sparsity(num_effective(model.generator, masks), layers, size / 2**20)
