@@ -101,8 +101,8 @@ def test_a_run_resumes_bit_for_bit(train, pair, tmp_path):
 
     whole, path = trained(), tmp_path / "last.ckpt"
     with pytest.raises(InterruptedError):
-        trained(callbacks=[Checkpoint(path, every_kimg=0.008), Killed()])
-    resumed = trained(callbacks=[Checkpoint(tmp_path / "other.ckpt", every_kimg=1.0)], resume=(path, 2))
+        trained(callbacks=[Checkpoint(tmp_path, every_kimg=0.008), Killed()])
+    resumed = trained(callbacks=[Checkpoint(tmp_path / "other", every_kimg=1.0)], resume=(path, 2))
     assert same(state(whole), state(resumed))
 
 

@@ -13,6 +13,8 @@ import limbeck
 from limbeck.architectures.stylegan2 import Discriminator, Generator
 
 KERNEL = torch.outer(torch.tensor([1.0, 3.0, 3.0, 1.0]), torch.tensor([1.0, 3.0, 3.0, 1.0])) / 64
+BUFFERS = ("w_avg", "noise_const", "resample_filter", "freqs", "phases", "transform", "magnitude_ema", "up_filter")
+BUFFERS += ("down_filter",)
 CANARY = "raise SystemExit('the source in the file was executed')"
 
 
@@ -52,7 +54,7 @@ def tree(state, class_name, settings, prefix=""):
     children = sorted({name.split(".")[0] for name in own if "." in name})
     # NVIDIA's widths and steps are NumPy numbers in places; one shows that such values do no harm.
     attributes = settings.get(prefix.rstrip("."), {})
-    buffers = {name: value for name, value in own.items() if name in ("w_avg", "noise_const", "resample_filter")}
+    buffers = {name: value for name, value in own.items() if name in BUFFERS}
     parameters = {
         name: torch.nn.Parameter(value) for name, value in own.items() if "." not in name and name not in buffers
     }

@@ -205,7 +205,7 @@ class Synthesis(nn.Module):
         super().__init__()
         last = len(plan) - 1
         self.num_styles, self.clamp, self.magnitude_beta = last + 2, clamp, magnitude_beta
-        self.resolutions, self.rates = tuple(range(last)), tuple(band.rate for band in plan)
+        self.resolutions, self.bands = tuple(range(last)), tuple(plan)
         self._measuring: tuple[Average, float] | None = None
         self.input = FourierFeatures(num_frequencies, widths[0], w_dim=w_dim, band=plan[0])
         for index, after in enumerate(plan):
@@ -260,12 +260,12 @@ class Synthesis(nn.Module):
 
     def block_at(self, size: int) -> int:
         """The last layer with at most `size` samples per image width; of the coarsest layers if they have more."""
-        limit = max(size, self.rates[0])
-        return max(index for index in self.resolutions if self.rates[index] <= limit)
+        limit = max(size, self.bands[0].rate)
+        return max(index for index in self.resolutions if self.bands[index].rate <= limit)
 
     def within_image(self, block: int, maps: Tensor) -> Tensor:
         """The part of a layer's maps that lies in the image, without the margins."""
-        margin = (maps.shape[-1] - self.rates[block]) // 2
+        margin = (maps.shape[-1] - self.bands[block].rate) // 2
         return maps[:, :, margin : maps.shape[2] - margin, margin : maps.shape[3] - margin]
 
     def style_weights(self, number: int) -> Tensor:

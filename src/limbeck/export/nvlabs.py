@@ -1,4 +1,4 @@
-"""A plain state dict in NVIDIA's StyleGAN2 names: what `load_state_dict` of their networks takes; no code inside."""
+"""A plain state dict in NVIDIA's names of StyleGAN2 and 3: what `load_state_dict` of their networks takes; no code."""
 
 from pathlib import Path
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from limbeck.architectures import stylegan3
 from limbeck.architectures.base import Network
 from limbeck.architectures.stylegan2 import Discriminator, Generator
 from limbeck.errors import UserError
@@ -14,17 +15,26 @@ from limbeck.export.rosinality import low_pass, stored
 from limbeck.files import written_aside
 from limbeck.importers import nvlabs_state, torch_file
 from limbeck.importers.foreign import Facts
+from limbeck.importers.stylegan3 import file_names
 from limbeck.model import Model
 
 
 class NvlabsState(Exporter):
-    """Writes `G_ema`, `D` if there is one, and the two settings that tensors do not show."""
+    """Writes `G_ema`, `D` if there is one, and the settings that tensors do not show."""
 
     def __call__(self, model: Model, path: str | Path) -> Path:
-        if not isinstance(model.generator, Generator):
-            raise UserError(f"format=nvlabs: holds StyleGAN2 only, not {type(model.generator).__name__}")
-        content: dict[str, Any] = {"G_ema": network_state(model.generator)}
-        content["conv_clamp"] = model.generator.arguments["clamp"]
+        generator = model.generator
+        content: dict[str, Any] = {}
+        if isinstance(generator, Generator):
+            content["G_ema"] = network_state(generator)
+        elif isinstance(generator, stylegan3.Generator):
+            content["G_ema"] = stylegan3_state(generator)
+            content["magnitude_ema_beta"] = generator.arguments["magnitude_beta"]
+            content["num_critical"] = generator.arguments["num_critical"]
+        else:
+            family = type(generator).__module__.rpartition(".")[2]
+            raise UserError(f"format=nvlabs: holds StyleGAN2 and 3 only, not {family} {type(generator).__name__}")
+        content["conv_clamp"] = generator.arguments["clamp"]
         if isinstance(model.discriminator, Discriminator):
             content["D"] = network_state(model.discriminator)
             content["mbstd_group_size"] = model.discriminator.arguments["group_size"]
@@ -36,6 +46,13 @@ class NvlabsState(Exporter):
                 assert again.discriminator is not None
                 require_equal(again.discriminator, model.discriminator, what=f"{path}: discriminator")
         return Path(path)
+
+
+def stylegan3_state(network: stylegan3.Generator) -> dict[str, Tensor]:
+    """All tensors and filters; layers are named as NVIDIA's, with their map sizes and widths."""
+    names = file_names(network)
+    tensors = {**network.state_dict(), **dict(network.named_buffers())}
+    return {names[name]: stored(value) for name, value in tensors.items()}
 
 
 def network_state(network: Network) -> dict[str, Tensor]:

@@ -34,8 +34,9 @@ def load(path: str | Path, *, discriminator: str | Path | None = None, **facts: 
         finished run, or of a CycleGAN's latest_net_{G_A,G_B,D_A,D_B}.pth.
     discriminator: a second file, of the discriminator alone or of a model that has one; it replaces what `path` has.
     facts: what the file does not say, by name: `resolution` and `num_train_steps`, `beta_schedule`, `beta_start`,
-        `beta_end` of a denoiser; `conv_clamp`, `mbstd_group_size` of a bare state dict of NVIDIA's;
-        `resolution`, `dropout` of a translation network. Without them they are guessed; the history tells ("guessed").
+        `beta_end` of a denoiser; `conv_clamp`, `mbstd_group_size`, `magnitude_ema_beta`, `resolution` of a bare state
+        dict of NVIDIA's; `resolution`, `dropout` of a translation network. Without them they are guessed; the history
+        tells ("guessed").
 
     Raises: CheckpointError if a file is missing, unreadable, unsafe or of another shape; UserError for a fact that the
         file states otherwise, or that is no question there.

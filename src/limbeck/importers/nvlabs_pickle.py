@@ -1,4 +1,4 @@
-"""NVIDIA's `.pkl` files of StyleGAN2 networks (stylegan2-ada-pytorch and stylegan3 repositories, SVS students).
+"""NVIDIA's `.pkl` files of StyleGAN2 and 3 (stylegan2-ada-pytorch and stylegan3 repositories, SVS students).
 
 Each network in them is stored as a call that executes the Python source stored beside it. Nothing is executed here:
 that call becomes an inert record, from which tensors and a few settings are read. The older TensorFlow files are
@@ -17,8 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from limbeck.architectures.base import Network
+from limbeck.architectures.stylegan3 import OUTPUT_SCALE
 from limbeck.errors import CheckpointError, UserError
-from limbeck.importers import nvlabs_state, nvlabs_tensorflow, restricted_pickle, stylegan2, torch_file
+from limbeck.importers import nvlabs_state, nvlabs_tensorflow, restricted_pickle, stylegan2, stylegan3, torch_file
 from limbeck.importers.foreign import Facts, unwrapped
 from limbeck.importers.restricted_pickle import Allowed, FileBytes, Record
 from limbeck.model import Model
@@ -75,7 +77,7 @@ def load(path: str | Path, facts: Facts) -> Model:
             raise
         raise CheckpointError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
     except Exception as error:  # the records hold what the file's author put there
-        raise CheckpointError(f"{path}: not a StyleGAN2 network file ({torch_file.reason(error)})") from error
+        raise CheckpointError(f"{path}: not a StyleGAN2 or 3 network file ({torch_file.reason(error)})") from error
 
 
 def _allowed() -> Allowed:
@@ -129,15 +131,13 @@ def _model(content: Any, path: str | Path, facts: Facts) -> Model:
     if nvlabs_tensorflow.recognized(content):
         return nvlabs_tensorflow.model(content, path, facts)
     if not isinstance(content, dict) or not isinstance(content.get("G_ema", content.get("G")), StoredModule):
-        raise CheckpointError("not a StyleGAN2 network file: no network named G_ema or G in it")
+        raise CheckpointError("not a StyleGAN2 or 3 network file: no network named G_ema or G in it")
     role = "G_ema" if "G_ema" in content else "G"
     stored, judge = content[role], content.get("D")
     content.clear()  # frees what is not read
     _refuse_other_generators(stored)
-    first = stored.children()["synthesis"].children()["b4"].children()["conv1"]
     where = str(path)
-    clamp = first.attribute("conv_clamp")
-    generator = stylegan2.generator(_state(stored, where), where=where, clamp=clamp, facts=facts)
+    generator = _generator(stored, where, facts)
     history = {"format": "nvlabs_pickle", "network": role, "file": os.path.basename(path), **facts.entry(where)}
     discriminator = None
     if judge is not None:
@@ -155,10 +155,27 @@ def _model(content: Any, path: str | Path, facts: Facts) -> Model:
     return Model(generator, discriminator, terms=nvlabs_state.TERMS).after("import", **history)
 
 
+def _generator(stored: StoredModule, where: str, facts: Facts) -> Network:
+    synthesis = stored.children()["synthesis"]
+    if "input" not in synthesis.children():
+        clamp = synthesis.children()["b4"].children()["conv1"].attribute("conv_clamp")
+        return stylegan2.generator(_state(stored, where), where=where, clamp=clamp, facts=facts)
+    layers = [layer for name, layer in synthesis.children().items() if name.startswith("L")]
+    if not layers:
+        raise CheckpointError("a StyleGAN3 network without layers")
+    scale = synthesis.attribute("output_scale", OUTPUT_SCALE)
+    if scale != OUTPUT_SCALE:
+        raise CheckpointError(f"synthesis: output scale {scale}, expected {OUTPUT_SCALE}")
+    settings = stylegan3.Settings(
+        clamp=layers[0].attribute("conv_clamp"),
+        magnitude_beta=layers[0].attribute("magnitude_ema_beta", 0.999),
+        num_critical=synthesis.attribute("num_critical", 2),
+    )
+    return stylegan3.generator(_state(stored, where), settings, where=where, facts=facts)
+
+
 def _refuse_other_generators(stored: StoredModule) -> None:
     synthesis = stored.children().get("synthesis", StoredModule("nothing", {}))
-    if "input" in synthesis.children():
-        raise CheckpointError("a StyleGAN3 network; only StyleGAN2 networks are read from NVIDIA's files")
     for name, block in synthesis.children().items():
         if block.attribute("architecture", "skip") != "skip":
             raise CheckpointError(

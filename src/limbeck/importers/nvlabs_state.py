@@ -1,7 +1,7 @@
-"""Plain state dicts in NVIDIA's StyleGAN2 names, written by `torch.save`: what `limbeck export --format nvlabs` makes.
+"""Plain state dicts in NVIDIA's names of StyleGAN2 and 3, as `limbeck export --format nvlabs` makes them.
 
-A container of `G_ema` (or `G`) and `D`, or one bare generator; optional plain numbers `conv_clamp` and
-`mbstd_group_size` for what leaves no trace in the tensors.
+A container of `G_ema` (or `G`) and `D`, or one bare generator (also DCP-GAN's and SVS's pruned StyleGAN3); optional
+plain numbers `conv_clamp`, `mbstd_group_size` and `magnitude_ema_beta` for what leaves no trace in the tensors.
 """
 
 import os
@@ -11,20 +11,22 @@ from typing import Any
 
 from torch import Tensor
 
+from limbeck.architectures.base import Network
 from limbeck.architectures.stylegan2 import Discriminator
 from limbeck.errors import CheckpointError
-from limbeck.importers import stylegan2
+from limbeck.importers import stylegan2, stylegan3
 from limbeck.importers.foreign import Facts
 from limbeck.model import Model
 
 TERMS = (
     "weights in NVIDIA's layout: NVIDIA's licences allow research or evaluation only, unless the owner says otherwise"
 )
+MARKS = ("synthesis.b4.const", stylegan3.MARK)  # a tensor that every generator of StyleGAN2, and of 3, has
 
 
 def recognized(content: Any) -> bool:
     """Whether this is such a container or state dict."""
-    return isinstance(content, dict) and any("synthesis.b4.const" in state for state in _generators(content).values())
+    return isinstance(content, dict) and any(set(MARKS) & set(state) for state in _generators(content).values())
 
 
 def model(content: dict[str, Any], path: str | Path, facts: Facts) -> Model:
@@ -33,9 +35,17 @@ def model(content: dict[str, Any], path: str | Path, facts: Facts) -> Model:
     Raises: CheckpointError naming a tensor that is missing, misshaped or unknown.
     """
     where = str(path)
-    role, state = next((role, s) for role, s in _generators(content).items() if "synthesis.b4.const" in s)
-    clamp = _setting(content, "conv_clamp", None, facts, where)
-    generator = stylegan2.generator(without_filters(state, where), where=where, clamp=clamp, facts=facts)
+    role, state = next((role, s) for role, s in _generators(content).items() if set(MARKS) & set(s))
+    tensors = without_filters(state, where)
+    generator: Network
+    if stylegan3.MARK in state:
+        clamp = _setting(content, "conv_clamp", 256.0, facts, where)
+        beta = _setting(content, "magnitude_ema_beta", 0.999, facts, where)
+        settings = stylegan3.Settings(clamp, beta, content.get("num_critical", 2))
+        generator = stylegan3.generator(tensors, settings, where=where, facts=facts)
+    else:
+        clamp = _setting(content, "conv_clamp", None, facts, where)
+        generator = stylegan2.generator(tensors, where=where, clamp=clamp, facts=facts)
     discriminator = None
     if isinstance(content.get("D"), Mapping):
         group_size = _setting(content, "mbstd_group_size", 4, facts, where)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from limbeck.architectures.base import Network
 from limbeck.architectures.stylegan2 import Discriminator, Generator
 from limbeck.errors import CheckpointError
 from limbeck.importers.foreign import Facts
@@ -73,12 +74,20 @@ def generator(
             guessed["noise_const"] = "normal noise with a fixed seed"
     network = filled(Generator, arguments, state, where=f"{where}: generator", names=names)
     assert isinstance(network, Generator)
-    if not average_known and not network.num_classes:
-        latent = torch.randn(NUM_STYLES_AVERAGED, network.z_dim, generator=random)
-        guessed["w_avg"] = f"the mean of {NUM_STYLES_AVERAGED:,} styles"
-        with torch.no_grad():
-            network.mapping.w_avg.copy_(network.mapping(latent).mean(dim=0))
+    if not average_known:
+        fill_average(network, random, facts)
     return network
+
+
+def fill_average(network: Network, random: torch.Generator, facts: Facts | None = None) -> None:
+    """Set the average style to that of random latents; with classes, whose shares nobody knows, it stays zero."""
+    if network.num_classes:
+        return
+    latent = torch.randn(NUM_STYLES_AVERAGED, network.z_dim, generator=random)
+    if facts is not None:
+        facts.guessed["w_avg"] = f"the mean of {NUM_STYLES_AVERAGED:,} styles"
+    with torch.no_grad():
+        network.mapping.w_avg.copy_(network.mapping(latent).mean(dim=0))
 
 
 def discriminator(
