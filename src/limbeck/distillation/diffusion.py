@@ -77,7 +77,7 @@ class DiffusionDistillation(StudentTraining):
     def final_judge(self) -> None:
         """There is none."""
 
-    def play(self, optimizers: list, real: Tensor, label: Tensor) -> None:
+    def play(self, optimizers: list, real: Tensor, label: Tensor, *_sources: Tensor) -> None:
         for every, terms in cadences(self.terms["generator"]).items():
             if self.step_index % every == 0:
                 steps = self.denoising_steps(terms, real)

@@ -163,7 +163,8 @@ class Distiller:
         judge = module.final_judge()
         judge = None if judge is None else judge.cpu().eval().requires_grad_(False)
         generator = cast(Network, module.ema).cpu().eval()
-        student = replace(pair.student, generator=generator, discriminator=cast(Network | None, judge))
+        judged = cast(Network | None, judge)
+        student = replace(pair.student, generator=generator, discriminator=judged, reverse=module.final_reverse())
         student = settled(replace(student, masks=module.masks.current()))
         described = {name: weighted.term.describe() for name, weighted in self.loss["generator"].items()}
         settings = {f"loss_{name}": facts for name, facts in sorted(described.items()) if facts}

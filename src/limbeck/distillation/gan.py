@@ -107,7 +107,7 @@ class GanDistillation(StudentTraining):
         judge = next(iter(self.judges.values()), None)
         return judge.network if isinstance(judge, Frozen) else judge
 
-    def play(self, optimizers: list, real: Tensor, label: Tensor) -> None:
+    def play(self, optimizers: list, real: Tensor, label: Tensor, *_sources: Tensor) -> None:
         self.game.play(self, optimizers, real, label)
 
     @torch.no_grad()

@@ -25,7 +25,7 @@ from limbeck.errors import UserError
 from limbeck.frozen import Frozen
 from limbeck.losses.image_step import Step
 from limbeck.losses.weighted import Weighted
-from limbeck.model import Pair
+from limbeck.model import Model, Pair
 
 STUDENT = "generator"  # the player that is the student, in terms, optimizers and the log
 
@@ -113,12 +113,19 @@ class StudentTraining(pl.LightningModule, Loop):
         """Those of the student and its judges."""
 
     @abstractmethod
-    def play(self, optimizers: list, real: Tensor, label: Tensor) -> None:
-        """One iteration. optimizers: all of `own_optimizers`; real: [n, c, h, w] in [-1, 1] with `label` [n]."""
+    def play(self, optimizers: list, real: Tensor, label: Tensor, *sources: Tensor) -> None:
+        """One iteration. optimizers: all of `own_optimizers`; real: [n, c, h, w] in [-1, 1] with `label` [n].
+
+        sources: images in [-1, 1] to translate, where the data have them; regimes that draw from noise ignore them.
+        """
 
     @abstractmethod
     def final_judge(self) -> nn.Module | None:
         """The discriminator that is saved beside the student."""
+
+    def final_reverse(self) -> Model | None:
+        """The other direction that is saved beside the student: the pair's, unless the regime trains it."""
+        return self.pair.student.reverse
 
     # -- what a run consists of ------------------------------------------------------------------------------
 
@@ -143,18 +150,18 @@ class StudentTraining(pl.LightningModule, Loop):
 
     # -- one iteration ---------------------------------------------------------------------------------------
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+    def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
         seen = self.images_seen
         self._set_learning_rates(seen / 1000)
-        real, label = batch
-        real = real.to(self.device, torch.float32) / 127.5 - 1
+        label = batch[1]
+        real, *sources = (x.to(self.device, torch.float32) / 127.5 - 1 for x in (batch[0], *batch[2:]))
         made = self.optimizers()
         optimizers = list(made) if isinstance(made, list) else [made]
         for companion in self._companions():
             count = companion.num_optimizers
             companion.play(self, optimizers[:count], real, label)
             optimizers = optimizers[count:]
-        self.play(optimizers, real, label)
+        self.play(optimizers, real, label, *sources)
         self._average(seen)
         self.images_seen += self.batch_size
         self._flush_log(seen, seen + self.batch_size)

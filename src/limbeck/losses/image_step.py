@@ -138,3 +138,44 @@ class ImageStep(Step):
 
     def _image_of(self, who: str) -> Tensor:
         return {"student": lambda: self.student_image, "teacher": lambda: self.teacher_image}[who]()
+
+
+@dataclass
+class JudgedStep(ImageStep):
+    """One micro-batch in which the student is trained and discriminators say what they think of its images."""
+
+    @property
+    @abstractmethod
+    def fake_logits(self) -> dict[str, Float[Tensor, " n"]]:
+        """Each discriminator's logits of generated images, those of all patches in a row."""
+
+
+@dataclass
+class JudgingStep(Step):
+    """One micro-batch in which the discriminators are trained; generated images carry no gradient."""
+
+    @property
+    @abstractmethod
+    def fake_logits(self) -> dict[str, Float[Tensor, " n"]]:
+        """Each discriminator's logits of generated images, those of all patches in a row."""
+
+    @property
+    @abstractmethod
+    def real_logits(self) -> dict[str, Float[Tensor, " n"]]:
+        """Each discriminator's logits of real images, those of all patches in a row."""
+
+    @abstractmethod
+    def bouts(self) -> Sequence["Bout"]:
+        """What each discriminator is shown."""
+
+
+@dataclass(frozen=True)
+class Bout:
+    """What one discriminator is shown in one micro-batch.
+
+    logits: of images, by their label if it reads any; real, fake: [n, c, h, w], without gradient.
+    """
+
+    logits: Callable[[Tensor], Tensor]
+    real: Tensor
+    fake: Tensor

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from limbeck.losses.adversarial import sum_of
+from limbeck.losses.image_step import Bout, JudgingStep
 from limbeck.losses.steps import DiscriminatorStep, GeneratorStep
 from limbeck.losses.weighted import Term
 from limbeck.parallel import mean_over_processes
@@ -45,6 +46,26 @@ class R1(Term):
             image = step.real_image.float().detach().requires_grad_(True)
             judges = step.players.discriminators.values()
             return sum_of(squared_gradient(judge(image, step.real_label), image) for judge in judges)
+
+
+class GradientPenalty(Term):
+    """Mean over images of (|d logit / d image| - 1)^2 at one random place between a real and a generated image each.
+
+    Weight it by 10. The places are drawn for each judge.
+
+    Source: Gulrajani et al., "Improved Training of Wasserstein GANs", 2017, algorithm 1.
+    """
+
+    def forward(self, step: JudgingStep) -> Tensor:
+        return sum_of(self._penalty(bout) for bout in step.bouts())
+
+    @staticmethod
+    def _penalty(bout: Bout) -> Tensor:
+        with torch.autocast(bout.real.device.type, enabled=False):
+            share = torch.rand(len(bout.real), 1, 1, 1, device=bout.real.device)
+            place = bout.fake.float().lerp(bout.real.float(), share).requires_grad_(True)
+            (gradient,) = torch.autograd.grad(bout.logits(place).sum(), place, create_graph=True)
+            return (gradient.flatten(1).norm(dim=1) - 1).square().mean()
 
 
 class PathLength(Term):

@@ -10,14 +10,14 @@ each other, and a term that is switched off costs nothing.
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from limbeck.architectures.base import Network
-from limbeck.losses.image_step import ImageStep, Players, Step
+from limbeck.losses.image_step import Bout, JudgedStep, JudgingStep, Players, Step
 from limbeck.parallel import mean_over_processes
 
 __all__ = ["DiscriminatorStep", "Draw", "GeneratorStep", "LatentStep", "Players", "Step"]
@@ -101,7 +101,7 @@ class LatentStep(Step):
 
 
 @dataclass
-class GeneratorStep(LatentStep, ImageStep):
+class GeneratorStep(LatentStep, JudgedStep):
     """One micro-batch in which the student is trained.
 
     real_image: [n, c, h, w] in [-1, 1] with `real_label`, for terms that compare with real data; few do.
@@ -169,7 +169,7 @@ class GeneratorStep(LatentStep, ImageStep):
 
 
 @dataclass
-class DiscriminatorStep(LatentStep):
+class DiscriminatorStep(LatentStep, JudgingStep):
     """One micro-batch in which the discriminators are trained.
 
     real_image: [n, c, h, w] in [-1, 1] with `real_label`; the student's images carry no gradient.
@@ -195,3 +195,10 @@ class DiscriminatorStep(LatentStep):
     def real_logits(self) -> dict[str, Tensor]:
         judges = self.players.discriminators
         return {name: judge(self.real_image, self.real_label) for name, judge in judges.items()}
+
+    def bouts(self) -> list[Bout]:
+        judges = self.players.discriminators.values()
+        return [Bout(partial(self._logits, judge), self.real_image, self.fake_image) for judge in judges]
+
+    def _logits(self, judge: nn.Module, image: Tensor) -> Tensor:
+        return judge(image, self.real_label)
