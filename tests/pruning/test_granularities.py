@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 from limbeck.architectures.base import Axis, ChannelGroup, Maskable, Network, Refinable
-from limbeck.architectures.ddpm import UNet
 from limbeck.architectures.stylegan2 import Generator
 from limbeck.errors import UserError
 from limbeck.pruning import granularities
@@ -143,21 +142,3 @@ def test_random_weights_are_a_control():
     name = generator.maskable()[0].weight
     assert torch.equal(first[name], again[name])
     assert not torch.equal(first[name], other[name])
-
-
-@pytest.mark.parametrize(
-    "network",
-    [
-        Generator(resolution=8, widths=[4, 6, 4, 8], z_dim=4, w_dim=4, mapping_depth=1),
-        UNet(resolution=8, level_widths=[8, 8], blocks_per_level=1, attention_levels=[1], norm_groups=2),
-    ],
-    ids=["stylegan2", "ddpm"],
-)
-def test_architectures_declare_their_convolutions(network):
-    parameters, layers = dict(network.named_parameters()), network.maskable()
-    convolutions = {name for name, value in parameters.items() if value.ndim == 4}
-    assert convolutions <= {layer.weight for layer in layers}
-    for layer in layers:
-        weight = parameters[layer.weight]
-        assert parameters[layer.bias].shape == weight.shape[layer.output_dim : layer.output_dim + 1]
-    assert len({layer.weight for layer in layers}) == len(layers)

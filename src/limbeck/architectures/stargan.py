@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limbeck.architectures.base import ChannelGroup, Network, Refinable
+from limbeck.architectures.base import ChannelGroup, Maskable, Network, Refinable
 from limbeck.architectures.convolutional import (
     InstanceNorm,
     Layer,
@@ -22,6 +22,7 @@ from limbeck.architectures.convolutional import (
     counted_macs,
     declared,
     full_widths,
+    maskable,
     no_groups,
     refinable,
 )
@@ -142,6 +143,9 @@ class Generator(Network):
     def refinable(self) -> Refinable:
         """All convolutions and normalizations."""
         return refinable(self)
+
+    def maskable(self) -> tuple[Maskable, ...]:
+        return maskable(self)
 
     def example_inputs(self, num_images: int = 1) -> dict[str, Tensor]:
         weight = self.last.conv.weight

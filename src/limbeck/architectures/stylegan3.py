@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limbeck.architectures.base import Axis, ChannelGroup, Network, Refinable
+from limbeck.architectures.base import Axis, ChannelGroup, Maskable, Network, Refinable
 from limbeck.architectures.stylegan2 import EqualLinear, MappingNetwork, Noise, compute_dtype, demodulation
 from limbeck.errors import UserError
 from limbeck.functional.alias_free import filter_macs, filtered_leaky_relu, low_pass, radial_low_pass
@@ -478,6 +478,11 @@ class Generator(Network):
         biases = [f"{names[0]}.affine.bias"]
         biases += [name for place in names[1:] for name in (f"{place}.bias", f"{place}.affine.bias")]
         return Refinable(tuple(weights), tuple(biases))
+
+    def maskable(self) -> tuple[Maskable, ...]:
+        """The layers' convolutions; not their style affines, the input's mixing or the mapping network."""
+        names = [f"synthesis.L{index}" for index in range(self._arguments["num_layers"] + 1)]
+        return tuple(Maskable(f"{name}.weight", f"{name}.bias") for name in names)
 
     def example_inputs(self, num_images: int = 1) -> dict[str, Tensor]:
         device = next(self.parameters()).device

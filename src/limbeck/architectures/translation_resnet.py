@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limbeck.architectures.base import ChannelGroup, Network, Refinable
+from limbeck.architectures.base import ChannelGroup, Maskable, Network, Refinable
 from limbeck.architectures.convolutional import (
     Layer,
     check_counts,
@@ -19,6 +19,7 @@ from limbeck.architectures.convolutional import (
     declared,
     full_widths,
     initialize,
+    maskable,
     refinable,
 )
 from limbeck.errors import UserError
@@ -145,6 +146,9 @@ class ResNet(Network):
     def refinable(self) -> Refinable:
         """All convolutions and affine normalizations."""
         return refinable(self)
+
+    def maskable(self) -> tuple[Maskable, ...]:
+        return maskable(self)
 
     def example_inputs(self, num_images: int = 1) -> dict[str, Tensor]:
         weight = self.last.conv.weight

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limbeck.architectures.base import ChannelGroup, Network, Refinable
+from limbeck.architectures.base import ChannelGroup, Maskable, Network, Refinable
 from limbeck.architectures.convolutional import (
     Layer,
     Norm,
@@ -21,6 +21,7 @@ from limbeck.architectures.convolutional import (
     declared,
     full_widths,
     initialize,
+    maskable,
     read,
     refinable,
 )
@@ -152,6 +153,9 @@ class UNet(Network):
     def refinable(self) -> Refinable:
         """All convolutions and affine normalizations."""
         return refinable(self)
+
+    def maskable(self) -> tuple[Maskable, ...]:
+        return maskable(self)
 
     def example_inputs(self, num_images: int = 1) -> dict[str, Tensor]:
         weight = self.down["1"].conv.weight

@@ -35,5 +35,6 @@ def slim(network: Network, keep: Mapping[str, Tensor], *, correct_gain: bool = F
         if correct_gain and (name, dim) in scaled:
             state[name] = state[name] * (mask.sum().item() / len(mask)) ** 0.5
     slimmed = network.resized({name: len(indices) for name, indices in keep.items()})
+    slimmed = slimmed.to(next(network.parameters()))  # before values come in, which another type would round
     slimmed.load_state_dict(state)
-    return slimmed.to(next(network.parameters())).train(network.training)
+    return slimmed.train(network.training)
