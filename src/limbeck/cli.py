@@ -156,6 +156,8 @@ def describe(model: "Model") -> Iterator[str]:
         yield f"{role}: {family} {type(network).__name__}"
         yield f"  parameters: {counted.num_parameters:,} ({size_mib(network):.1f} MiB in float32)"
         yield f"  MACs per image: {counted.macs:,}"
+        if counted.filter_macs:
+            yield f"  MACs in fixed filters, beside these: {counted.filter_macs:,}"
         if network is model.generator:
             yield from _described_sparsity(model)
         for name, value in network.arguments.items():

@@ -62,3 +62,15 @@ def test_metrics_that_share_a_network_with_a_loss_are_named():
     assert "independent: kid_denoiser" in notes(shared)[1]
     assert notes(report(loss_pixel_l1={"mask": "everything"})) == ["own"]
     assert judges(Report([], {}, {}, {})) == ([], [])
+
+
+def test_what_fixed_filters_cost_is_told_beside_the_macs():
+    """StyleGAN3-R at 256 px and its student at 0.7, by the published counts."""
+    costs = {"teacher": (45_878_248_960, 17_940_000_000), "student": (4_398_298_096, 5_360_000_000)}
+    rows = [Row(name, 1, macs, 1.0, 1.0, {}, filter_macs=filters) for name, (macs, filters) in costs.items()]
+    (line,) = notes(Report(rows, {}, {}, {}))
+    assert line == (
+        "MACs in fixed filters, which the MACs above leave out: teacher 17.9 G (63.8 G with the others); "
+        "student 5.36 G (9.76 G with the others, \u00d7 6.54 fewer)."
+    )
+    assert notes(Report([Row("student", 1, 1, 1.0, 1.0, {})], {}, {}, {})) == []

@@ -94,11 +94,26 @@ def notes(report: Report) -> list[str]:
     if any(latency_words(row) for row in report.rows):
         found.append("Latency was measured on a busy machine; where \u00b1 stands, no factor can be told from it.")
     found += sparse_words(report)
+    found += filter_words(report)
     trained_on, rest = judges(report)
     if trained_on:
         flattering = f"{', '.join(trained_on)}: seen through a network that the student's losses use too"
         found.append(f"{flattering}, so they may flatter it; independent: {', '.join(rest) or 'none'}.")
     return found
+
+
+def filter_words(report: Report) -> list[str]:
+    """What fixed filters cost beside the MACs of the table, which leave them out as the papers do."""
+    if not any(row.filter_macs for row in report.rows):
+        return []
+    teacher, told = report.row("teacher"), []
+    for row in report.rows:
+        less = ""
+        if teacher is not None and row is not teacher:
+            less = times(ratio(teacher.macs + teacher.filter_macs, row.macs + row.filter_macs))
+        together = f"{short(row.macs + row.filter_macs)} with the others" + (f", {less} fewer" if less else "")
+        told.append(f"{row.name} {short(row.filter_macs)} ({together})")
+    return [f"MACs in fixed filters, which the MACs above leave out: {'; '.join(told)}."]
 
 
 def sparse_words(report: Report) -> list[str]:

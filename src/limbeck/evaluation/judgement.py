@@ -105,6 +105,7 @@ class Judgement:
             name=name,
             num_parameters=cost.num_parameters,
             macs=cost.macs,
+            filter_macs=cost.filter_macs,
             size_mib=sparse.size_mib if sparse else size_mib(generator),
             latency_ms=timing.latency_ms,
             metrics=metrics,

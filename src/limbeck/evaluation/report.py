@@ -18,7 +18,8 @@ class Row:
     latency_ms: one image, the fastest round. metrics: name -> value. grid: PNG of images from the same latents in every
     row, `grid_columns` in each of its lines (0: unknown). history: the stages the model passed. terms: licence note of
     its weights. latency_spread: see `profiling.Latency`; None if unknown. sparsity: share of switched-off weights by
-    layer, empty for a dense model; num_effective: parameters in use.
+    layer, empty for a dense model; num_effective: parameters in use. filter_macs: in fixed filters, which `macs` leaves
+    out.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Row:
     grid_columns: int = 0
     sparsity: Mapping[str, float] = field(default_factory=dict)
     num_effective: int | None = None
+    filter_macs: int = 0
 
 
 @dataclass(frozen=True)
