@@ -64,7 +64,7 @@ def train(pair):
         pair=pair,
         **settings,
     ):
-        ours, theirs = adversarial()
+        ours, theirs = adversarial() if judges else ({}, {})
         settings = {"noise": "const", "mixing_probability": 0.0, "log_every_kimg": 1.0, **settings}
         module = GanDistillation(
             pair,
