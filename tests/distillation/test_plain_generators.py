@@ -61,6 +61,20 @@ def test_without_judges_images_of_the_teacher_suffice(train, pair):
     assert module.final_judge() is None
 
 
+class Pairs(PixelL1):
+    """Needs two images."""
+
+    least_images = 2
+
+
+def test_a_micro_batch_with_too_few_images_is_refused_before_any_work(train):
+    for settings, found in (({"micro_batch_size": 3}, 1), ({"micro_batch_size": 1}, 1)):
+        with pytest.raises(UserError, match=f"'x' needs 2 images in every micro-batch, the smallest one has {found}"):
+            train({}, generator_terms={"x": Weighted(term=Pairs())}, **settings)
+    with pytest.raises(UserError, match="'x' needs 2 images"):
+        train({}, generator_terms={"x": Weighted(term=Pairs(), batch_share=0.25)})
+
+
 @pytest.mark.parametrize("term", [PathLength(), Relation(), StyleSparsity()])
 def test_terms_that_need_styles_refuse_by_name(train, pair, term):
     with pytest.raises(UserError, match=r"loss/generator: 'x': needs a style-based generator, not a Generator"):

@@ -85,6 +85,12 @@ class StudentTraining(pl.LightningModule, Loop):
                 raise UserError(f"loss/{player}: {lacks}")
             for name, weighted in some.items():
                 weighted.term.check_fits(f"loss/{player}: {name!r}", step_kinds[player], pair.teacher.generator)
+                least = smallest_micro_batch(batch_size, micro_batch_size or batch_size, weighted.batch_share)
+                if least < weighted.term.least_images:
+                    raise UserError(
+                        f"loss/{player}: {name!r} needs {weighted.term.least_images} images in every micro-batch, the "
+                        f"smallest one has {least}; choose another batch_size or distillation.micro_batch_size"
+                    )
         self.frozen_half = frozen_precision == "bfloat16"
         self.student = copy.deepcopy(pair.student.generator).train().requires_grad_(True)
         self.ema = copy.deepcopy(pair.student.generator).eval().requires_grad_(False)
@@ -257,6 +263,11 @@ def _take_images_seen(
         module.images_seen = int(state.pop(name))
     else:
         missing.append(name)
+
+
+def smallest_micro_batch(batch_size: int, micro_batch_size: int, share: float) -> int:
+    """Images that the last micro-batch of a batch holds for a term that looks at a share of it."""
+    return max(1, round((batch_size % micro_batch_size or micro_batch_size) * share))
 
 
 def batch_statistics(network: nn.Module) -> list[Tensor]:

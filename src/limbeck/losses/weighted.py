@@ -16,6 +16,7 @@ class Term(nn.Module, ABC):
 
     feature_resolutions: blocks of a style-based generator whose outputs the term reads from the step.
     feature_blocks: the same of a denoiser, by name.
+    least_images: how many images a micro-batch must hold.
     needs_styles: whether only style-based generators have what it reads.
     reads_judges: whether it asks discriminators about the student's images.
     reads_teacher_judge: whether it looks into the teacher's discriminator (`step.players.teacher_judge`).
@@ -23,6 +24,7 @@ class Term(nn.Module, ABC):
 
     feature_resolutions: tuple[int, ...] = ()
     feature_blocks: tuple[str, ...] = ()
+    least_images: int = 1
     needs_styles: bool = False
     reads_judges: bool = False
     reads_teacher_judge: bool = False
