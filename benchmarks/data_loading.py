@@ -6,9 +6,11 @@ The bound is the discriminator alone, forward and backward on a batch of real im
 belong to a real step): a loader faster than it is never waited for. Folder and zip hold photograph-like 256 px PNGs
 made for the occasion.
     python benchmarks/data_loading.py [--seconds 5] [--batch-size 32] [--device cpu|cuda] [--workers 0 1 2]
+    python benchmarks/data_loading.py --open 200000    # instead: how long a large set takes to open
 """
 
 import argparse
+import io
 import os
 import tempfile
 import time
@@ -76,13 +78,39 @@ def discriminator_rate(
     return count / passed, count / (time.process_time() - spent)
 
 
+def opening(num_files: int) -> None:
+    """Seconds to open sets of very many small files: first, and when nothing has changed since."""
+    png = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(png, "PNG")
+    with tempfile.TemporaryDirectory() as name:
+        os.environ["XDG_CACHE_HOME"] = str(Path(name) / "cache")
+        folder, archive = Path(name) / "images", Path(name) / "images.zip"
+        with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as opened:
+            for i in range(num_files):
+                place = folder / f"{i // 1000:05d}"
+                if i % 1000 == 0:
+                    place.mkdir(parents=True)
+                (place / f"{i:07d}.png").write_bytes(png.getvalue())
+                opened.writestr(f"{i // 1000:05d}/{i:07d}.png", png.getvalue())
+        for make, path in ((image_folder, folder), (zip_archive, archive)):
+            for when in ("first", "again"):
+                start, spent = time.perf_counter(), time.process_time()
+                make(path=path, labels="folders").open()
+                passed, spent = time.perf_counter() - start, time.process_time() - spent
+                print(f"{make.__name__}, {num_files:,} files, {when}: {passed:.1f} s, {spent:.1f} s of processor time")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=5, help="per figure")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--open", type=int, metavar="FILES", help="measure this instead")
     arguments = parser.parse_args()
+    if arguments.open:
+        opening(arguments.open)
+        return
     options = {"batch_size": arguments.batch_size, "seconds": arguments.seconds}
     load = f", load {os.getloadavg()[0]:.1f} at start" if hasattr(os, "getloadavg") else ""
     print(f"{os.cpu_count()} cores{load}; torch {torch.__version__}, Pillow {PIL.__version__}; {options}")

@@ -7,6 +7,7 @@ import pickle
 import re
 import sys
 import tempfile
+import unicodedata
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,9 +18,10 @@ import pytest
 import torch
 from PIL import Image
 
-from limbeck.data.image_files import ImageFiles, is_image
+from limbeck.data.image_files import ImageFiles
 from limbeck.data.image_folder import image_folder
 from limbeck.data.lmdb import lmdb
+from limbeck.data.names import is_image
 from limbeck.data.zip_archive import zip_archive
 from limbeck.errors import UserError
 
@@ -285,15 +287,14 @@ def test_a_file_that_is_no_zip_is_refused(tmp_path):
         zip_archive(path=tmp_path / "a.zip").open()
 
 
-@pytest.mark.parametrize(("edge", "said"), [(8, "not a readable image"), (64, r"damaged entry \(Bad CRC-32")])
-def test_a_damaged_zip_entry_is_named(tmp_path, edge, said):
-    # A small entry fails its checksum as soon as its header is read, a large one when it is read to the end.
+@pytest.mark.parametrize("edge", [8, 64])
+def test_a_damaged_zip_entry_is_named(tmp_path, edge):
     bad = encoded(picture(1, (edge, edge)))
     source = zip_of(tmp_path, {"a.png": encoded(picture(0, (edge, edge))), "b.png": bad})
     content = (tmp_path / "images.zip").read_bytes()
     place = content.index(bad) + len(bad) - 40
     (tmp_path / "images.zip").write_bytes(content[:place] + bytes(16) + content[place + 16 :])
-    with pytest.raises(UserError, match=rf"images\.zip:b\.png: {said}"):
+    with pytest.raises(UserError, match=r"images\.zip:b\.png: damaged entry \(Bad CRC-32"):
         source.train().batch(np.array([1]))
 
 
@@ -401,3 +402,146 @@ def test_digest_is_of_content_and_recipe(tmp_path):
 )
 def test_what_counts_as_an_image(name, expected):
     assert is_image(name) is expected
+
+
+# The stored pictures, by their EXIF orientation, of which all eight show the same: by hand, from the standard's table.
+STORED = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.transpose(1, 0, 2),
+    6: lambda a: a.transpose(1, 0, 2)[::-1],
+    7: lambda a: a[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda a: a.transpose(1, 0, 2)[:, ::-1],
+}
+
+
+def noted(image, kind, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"quality": 100, "subsampling": 0} if kind == "JPEG" else {"lossless": True} if kind == "WEBP" else {}
+    return encoded(image, kind, exif=exif, **options)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_pictures_are_turned_as_their_exif_says(source_of, kind):
+    blocks = np.random.default_rng(0).integers(0, 2, (2, 3, 3), dtype=np.uint8) * 255
+    upright = blocks.repeat(8, axis=0).repeat(8, axis=1)  # 24 wide, 16 high
+    files = {
+        f"{turn}.{kind.lower()}": noted(Image.fromarray(np.ascontiguousarray(change(upright))), kind, turn)
+        for turn, change in STORED.items()
+    }
+    # Only the upright picture is wide enough for this region.
+    source = source_of(files, crop=[8, 0, 24, 16], resolution=16, resize="box")
+    images = source.train().batch(np.arange(8))[0]
+    expected = torch.from_numpy(upright[:, 8:].transpose(2, 0, 1).copy())
+    for turn, image in zip(STORED, images, strict=True):
+        assert (image.int() - expected.int()).abs().max() <= (4 if kind == "JPEG" else 0), turn
+
+
+def test_size_and_channels_of_headers_are_pillow_s(tmp_path):
+    from limbeck.data.headers import header
+
+    for mode in ("1", "L", "LA", "P", "RGB", "RGBA"):
+        assert header(encoded(Image.new(mode, (5, 3))))[:2] == (5, 3)
+        assert header(encoded(Image.new(mode, (5, 3))))[2] == (1 if mode in ("1", "L", "LA") else 3)
+    for mode in ("L", "RGB", "CMYK"):
+        for options in ({}, {"progressive": True}, {"comment": "x" * 500}):
+            assert header(encoded(Image.new(mode, (5, 3)), "JPEG", **options)) == (5, 3, 1 if mode == "L" else 3)
+    long = encoded(Image.new("RGB", (5, 3)), "JPEG", comment="x" * 5000)
+    whole = encoded(Image.new("RGB", (5, 3)))
+    for begins in (
+        long[:1024],
+        whole[:30],
+        encoded(Image.new("I;16", (5, 3))),
+        encoded(Image.new("RGB", (5, 3)), "BMP"),
+    ):
+        assert header(begins) is None
+
+
+def test_names_from_other_systems_are_one_form(tmp_path):
+    good, other = encoded(picture(0)), encoded(picture(1))
+    plain = {"cat/a.png": good, "cat/b.PNG": other, "dog/é.png": good}
+    windows = {name.replace("/", "\\"): content for name, content in plain.items()}
+    windows |= {"__MACOSX\\cat\\._a.png": b"x", "cat\\": b"", "Thumbs.db": b"x", "cat\\desktop.ini": b"x"}
+    mac = {unicodedata.normalize("NFD", name): content for name, content in plain.items()}
+    mac |= {"__MACOSX/cat/._a.png": b"x", ".DS_Store": b"x", "cat/._b.png": b"x"}
+    nas = {f"./{name}": content for name, content in plain.items()} | {"@eaDir/cat/a.png/SMALL.jpg": b"x"}
+    sources = [folder_of(tmp_path / "plain", plain, labels="folders")]
+    for number, files in enumerate((plain, windows, mac, nas)):
+        path = tmp_path / f"{number}.zip"
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in files.items():
+                entry = zipfile.ZipInfo("x")
+                entry.filename = name
+                archive.writestr(entry, content)
+        sources.append(zip_archive(path=path, labels="folders"))
+    for source in sources:
+        assert source.open().num_images == 3
+        assert source.open().num_classes == 2
+        images, labels = source.train().batch(np.arange(3))
+        assert labels.tolist() == [0, 0, 1]
+        assert torch.equal(images[0], images[2])
+        assert source.digest() == sources[0].digest()
+
+
+def test_names_that_are_one_on_other_systems_are_refused(tmp_path):
+    good = encoded(picture(0))
+    with pytest.raises(UserError, match=r"'a/b\.png' and 'a\\\\b\.png' are one name"):
+        zip_of(tmp_path, {"a/b.png": good, "a\\b.png": good}).open()
+    with pytest.raises(UserError, match=r"'Cat' and 'cat' differ in upper and lower case alone"):
+        zip_of(tmp_path, {"Cat/a.png": good, "cat/b.png": good}, labels="folders").open()
+
+
+@pytest.mark.parametrize(
+    ("folders", "expected"),
+    [
+        ([str(number) for number in range(12)], list(range(12))),
+        ([f"{number:02}" for number in range(12)], list(range(12))),
+        (["0", "2", "10"], [0, 2, 10]),
+        (["1", "2", "10"], [0, 1, 2]),
+        (["1", "10", "2", "x"], [0, 1, 2, 3]),
+    ],
+)
+def test_numbered_folders_are_the_classes_of_their_numbers(source_of, folders, expected):
+    good = encoded(picture(0))
+    source = source_of({f"{folder}/a.png": good for folder in folders}, labels="folders")
+    names = [name.partition("/")[0] for name in source._names]
+    labels = source.train().labels_of(np.arange(len(names))).tolist()
+    assert dict(zip(names, labels, strict=True)) == dict(zip(folders, expected, strict=True))
+    assert source.open().num_classes == max(expected) + 1
+
+
+def test_numbers_twice_are_refused(source_of):
+    good = encoded(picture(0))
+    with pytest.raises(UserError, match="folders '01' and '1' are the same number"):
+        source_of({"1/a.png": good, "01/b.png": good}, labels="folders").open()
+
+
+def test_headers_are_read_once_for_as_long_as_files_stay(tmp_path, monkeypatch):
+    from limbeck.data import header_check
+
+    monkeypatch.setattr(header_check, "WORTH_KEEPING", 2)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    looked_at = []
+    check = header_check._check_header
+    monkeypatch.setattr(header_check, "_check_header", lambda *a, **k: (looked_at.append(a[1]), check(*a, **k)))
+    files = {"a.png": encoded(picture(0)), "b.png": encoded(picture(1))}
+    for make in (folder_of, zip_of):
+        looked_at.clear()
+        here = tmp_path / make.__name__
+        here.mkdir()
+        source = make(here, files)
+        assert source.open().num_images == 2
+        assert sorted(looked_at) == ["a.png", "b.png"]
+        again = type(source)(source.files)
+        again.open()
+        assert len(looked_at) == 2
+        changed = make(here, files | {"b.png": encoded(picture(2, (4, 4)))})
+        with pytest.raises(UserError, match=r"b\.png: 4 x 4 pixels"):
+            changed.open()
+    monkeypatch.setattr("limbeck.parallel.rank", lambda: 1)
+    looked_at.clear()
+    assert zip_of(tmp_path / "zip_of", {"a.png": encoded(picture(0)), "b.png": b"left to the first process"}).open()
+    assert looked_at == []

@@ -20,6 +20,19 @@ FILTERS = {
 }
 GREY_MODES = {"1", "L", "LA", "La"}
 COLOR_MODES = {"P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr"}
+ORIENTATION = 0x0112
+UPRIGHT = {
+    1: None,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+TURNED = {5, 6, 7, 8}
+PNG_ORIENTED = {"exif", "Raw profile type exif", "Raw profile type APP1", "xmp", "XML:com.adobe.xmp"}
 # What comes out of Pillow for files that are not images, are cut short, or are damaged inside or in their archive.
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error, zipfile.BadZipFile)
 # Pillow warns of, or refuses, pictures so large that they may be an attack; here they are merely wrong.
@@ -42,17 +55,45 @@ def opened(file: IO[bytes], name: str) -> Image.Image:
     return picture
 
 
+def oriented_size(picture: Image.Image) -> tuple[int, int]:
+    """Width and height after the turn that the file's EXIF asks for; a square needs no look at it."""
+    width, height = picture.size
+    if width == height or (picture.format == "PNG" and not set(picture.info) & PNG_ORIENTED):
+        return width, height
+    return (height, width) if orientation(picture) in TURNED else (width, height)
+
+
+def orientation(picture: Image.Image) -> int:
+    """1 to 8 as EXIF has it (the first row and column of the stored image seen from the shown one); 1 if unsaid."""
+    try:
+        found = picture.getexif().get(ORIENTATION, 1)
+    except UNREADABLE:  # damaged notes about an image do not make it unreadable
+        return 1
+    return found if found in UPRIGHT else 1
+
+
+def upright(picture: Image.Image) -> Image.Image:
+    """The image as viewers show it, turned and mirrored as its EXIF asks.
+
+    Source: EXIF 2.32, tag 0x0112.
+    """
+    turn = UPRIGHT[orientation(picture)]
+    return picture if turn is None else picture.transpose(turn)
+
+
 def num_channels(picture: Image.Image) -> int:
     """1 for a grey image, 3 for a color image; opacity does not count."""
     return 1 if picture.mode in GREY_MODES else 3
 
 
-def check_size(picture: Image.Image, name: str, *, resolution: int, resize: Resize, crop: Region | None = None) -> None:
-    """Refuse an image that is not, or with `crop` and `resize` cannot be made, resolution x resolution.
+def check_size(
+    size: tuple[int, int], name: str, *, resolution: int, resize: Resize, crop: Region | None = None
+) -> None:
+    """Refuse an image of a size that is not, or with `crop` and `resize` cannot be made, resolution x resolution.
 
     Raises: UserError naming the file.
     """
-    width, height = picture.size
+    width, height = size
     if crop is not None:
         if width < crop[2] or height < crop[3]:
             raise UserError(f"{name}: {width} x {height} pixels; allowed: sizes that hold data.crop={list(crop)}")
@@ -66,12 +107,12 @@ def check_size(picture: Image.Image, name: str, *, resolution: int, resize: Resi
         raise UserError(f"{name}: {width} x {height} pixels; allowed: at least data.resolution={resolution} each way")
 
 
-def check_channels(picture: Image.Image, name: str, *, channels: int) -> None:
+def check_channels(found: int, name: str, *, channels: int) -> None:
     """Refuse to lose the colors of an image silently.
 
     Raises: UserError naming the file.
     """
-    if num_channels(picture) > channels:
+    if found > channels:
         raise UserError(
             f"{name}: a color image; allowed: grey images, as data.num_channels or the first image says, or set "
             f"data.num_channels=3"
@@ -81,7 +122,7 @@ def check_channels(picture: Image.Image, name: str, *, channels: int) -> None:
 def decoded(
     content: bytes, name: str, *, resolution: int, channels: int, resize: Resize, crop: Region | None = None
 ) -> np.ndarray:
-    """One image as uint8 [channels, resolution, resolution].
+    """One image as uint8 [channels, resolution, resolution], turned upright.
 
     Transparent pixels show white. Grey images become color by three equal channels. With `resize` other than "none" the
     largest centered square, or `crop`, is cut out and shrunk by that filter.
@@ -89,12 +130,13 @@ def decoded(
     Raises: UserError naming the file.
     """
     picture = opened(io.BytesIO(content), name)
-    check_size(picture, name, resolution=resolution, resize=resize, crop=crop)
-    check_channels(picture, name, channels=channels)
+    check_channels(num_channels(picture), name, channels=channels)
     try:
-        picture = _on_white(picture).convert("L" if channels == 1 else "RGB")
+        picture.load()  # PNG may keep its EXIF behind the pixels
+        picture = _on_white(upright(picture)).convert("L" if channels == 1 else "RGB")
     except UNREADABLE as error:
         raise UserError(f"{name}: damaged image ({' '.join(str(error).split())})") from error
+    check_size(picture.size, name, resolution=resolution, resize=resize, crop=crop)
     if crop is not None:
         picture = picture.crop(crop)
     if resize != "none":
@@ -105,7 +147,6 @@ def decoded(
 
 def _on_white(picture: Image.Image) -> Image.Image:
     if not picture.has_transparency_data:
-        picture.load()
         return picture
     picture = picture.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)

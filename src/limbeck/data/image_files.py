@@ -5,54 +5,26 @@ pixels are decoded when a batch asks for them, by worker processes.
 """
 
 import hashlib
-import itertools
 import json
-import zlib
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from pathlib import PurePosixPath
-from typing import IO, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 
+from limbeck import parallel
 from limbeck.data.base import Batch, ImageDataset, ImageFacts, ImageSource, Mirrored
-from limbeck.data.decoding import FILTERS, Region, Resize, check_channels, check_size, decoded, num_channels, opened
+from limbeck.data.decoding import FILTERS, Region, Resize, decoded, num_channels, opened
+from limbeck.data.files import Files
+from limbeck.data.header_check import check_headers
+from limbeck.data.names import by_canonical, canonical, folder_labels, is_image, json_labels
 from limbeck.errors import UserError
-from limbeck.terminal import tracked
 
-EXTENSIONS = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 LABEL_FILE = "dataset.json"
-RECIPE = "image files 1"
-CHUNK = 64  # files to a task of a thread: data sets have millions
+RECIPE = "image files, upright; 2"
 
 Labels = Literal["none", "folders", "json"]
-
-
-class Files(ABC):
-    """Named byte strings; names are relative paths with forward slashes. May be sent to, or forked into, workers."""
-
-    @abstractmethod
-    def names(self) -> list[str]:
-        """All files, sorted. Raises: UserError if the place is missing or unreadable."""
-
-    @abstractmethod
-    def read(self, name: str) -> bytes:
-        """A file's content. Raises: UserError naming the file."""
-
-    @abstractmethod
-    def stream(self, name: str) -> IO[bytes]:
-        """A file to read the beginning of. Raises: UserError naming the file."""
-
-    @abstractmethod
-    def checksums(self, names: Sequence[str]) -> list[int]:
-        """CRC-32 of each file's content. Raises: UserError naming a file."""
-
-    @abstractmethod
-    def described(self, name: str) -> str:
-        """The file as an error message should call it."""
 
 
 class ImageFiles(ImageSource):
@@ -60,8 +32,8 @@ class ImageFiles(ImageSource):
 
     resolution: edge in pixels; None: the first image's. num_channels: 1, 3, or None: the first image's; grey images
     are accepted among color images, not the other way round.
-    labels: "none"; "folders": the sub-folder of the first level names the class, classes are numbered in sorted
-    order; "json": class numbers from `dataset.json`, as NVIDIA's data sets have it.
+    labels: "none"; "folders": the sub-folder of the first level names the class, see `names.folder_labels`; "json":
+    class numbers from `dataset.json`, as NVIDIA's data sets have it.
     resize: "none" refuses images of other sizes; "box", "bilinear" or "lanczos" cuts out the centered square and
     shrinks it. The filter changes metrics (FFHQ-256: FID 4.3 or 5.3), and so is part of the digest.
     crop: left, top, right, bottom of another square to cut out, in pixels.
@@ -95,7 +67,8 @@ class ImageFiles(ImageSource):
         return Mirrored(self.heldout()) if self.mirror else self.heldout()
 
     def heldout(self) -> ImageDataset:
-        return EncodedImages(self.files, self._names, self._labels, self._facts, self.resize, self._crop)
+        names = list(self._stored.values())
+        return EncodedImages(self.files, names, self._labels, self._facts, self.resize, self._crop)
 
     def digest(self) -> str:
         """SHA-256 over size, filter, and the name and CRC-32 of each file: the same for a folder and its zip.
@@ -108,15 +81,21 @@ class ImageFiles(ImageSource):
     @cached_property
     def _digest(self) -> str:
         facts = [RECIPE, self._facts.resolution, self._facts.num_channels, self.resize, *(self._crop or ())]
-        content = list(zip(self._names, self.files.checksums(self._names), strict=True))
+        content = list(zip(self._names, self.files.checksums(list(self._stored.values())), strict=True))
         return hashlib.sha256(json.dumps([facts, content]).encode()).hexdigest()
 
     @cached_property
     def _names(self) -> list[str]:
-        names = [name for name in self.files.names() if is_image(name)]
-        if not names:
-            raise UserError(f"data.path: no images in {self.files.described('')}; allowed: png, jpg, jpeg, webp, bmp")
-        return names
+        return list(self._stored)
+
+    @cached_property
+    def _stored(self) -> dict[str, str]:
+        """Images by their canonical names, sorted, with the names under which they are stored."""
+        where = self.files.described("")
+        stored = by_canonical((name for name in self.files.names() if is_image(canonical(name))), where)
+        if not stored:
+            raise UserError(f"data.path: no images in {where}; allowed: png, jpg, jpeg, webp, bmp")
+        return stored
 
     @cached_property
     def _facts(self) -> ImageFacts:
@@ -131,17 +110,15 @@ class ImageFiles(ImageSource):
                 f"data.resize={self.resize}: needs data.resolution; allowed: data.resolution=PIXELS beside it"
             )
         resolution, channels = self._shape()
-        for name in tracked(self._names, len(self._names), "image headers"):
-            called = self.files.described(name)
-            with self.files.stream(name) as file, opened(file, called) as picture:
-                check_size(picture, called, resolution=resolution, resize=self.resize, crop=self._crop)
-                check_channels(picture, called, channels=channels)
         num_classes = 0 if self.labels == "none" else int(self._labels.max()) + 1
-        return ImageFacts(resolution, channels, num_classes, len(self._names))
+        facts = ImageFacts(resolution, channels, num_classes, len(self._names))
+        if parallel.rank() == 0:  # the other processes rely on it
+            check_headers(self.files, list(self._stored.values()), facts, resize=self.resize, crop=self._crop)
+        return facts
 
     def _shape(self) -> tuple[int, int]:
         """Resolution and number of channels as asked for, or else as the first image has them."""
-        name = self._names[0]
+        name = next(iter(self._stored.values()))
         with self.files.stream(name) as file, opened(file, self.files.described(name)) as picture:
             edge = min(picture.size) if self._crop is None else self._crop[2] - self._crop[0]
             return self.resolution or edge, self.num_channels or num_channels(picture)
@@ -162,37 +139,13 @@ class ImageFiles(ImageSource):
             case "none":
                 return np.zeros(len(self._names), dtype=np.int64)
             case "folders":
-                return self._folder_labels()
+                return folder_labels(self._names, lambda name: self.files.described(self._stored[name]))
             case "json":
-                return self._json_labels()
+                called = self.files.described(LABEL_FILE)
+                if LABEL_FILE not in self.files.names():
+                    raise UserError(f"{called}: not found; allowed with data.labels=json: a set that has this file")
+                return json_labels(self.files.read(LABEL_FILE), self._names, called)
         raise UserError(f"data.labels={self.labels!r}: allowed: none, folders, json")
-
-    def _folder_labels(self) -> np.ndarray:
-        for name in self._names:
-            if "/" not in name:
-                raise UserError(
-                    f"{self.files.described(name)}: lies in no sub-folder; allowed with data.labels=folders: one "
-                    f"sub-folder per class"
-                )
-        classes = [name.partition("/")[0] for name in self._names]
-        return np.unique(classes, return_inverse=True)[1].astype(np.int64)
-
-    def _json_labels(self) -> np.ndarray:
-        called = self.files.described(LABEL_FILE)
-        if LABEL_FILE not in self.files.names():
-            raise UserError(f"{called}: not found; allowed with data.labels=json: a set that has this file")
-        try:
-            labels = json.loads(self.files.read(LABEL_FILE))["labels"]
-            classes = {} if labels is None else {name.replace("\\", "/"): label for name, label in labels}
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f'{called}: allowed: {{"labels": [["name.png", 6], ...]}} or {{"labels": null}}') from error
-        if not classes:
-            raise UserError(f"{called}: holds no labels; allowed: data.labels=none, or a file with labels")
-        for name in self._names:
-            label = classes.get(name)
-            if type(label) is not int or label < 0:
-                raise UserError(f"{called}: label {label!r} for {name}; allowed: a class number, 0 or greater")
-        return np.array([classes[name] for name in self._names], dtype=np.int64)
 
 
 class EncodedImages(ImageDataset):
@@ -235,21 +188,3 @@ class EncodedImages(ImageDataset):
 
     def labels_of(self, indices: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(self.labels[indices])
-
-
-def is_image(name: str) -> bool:
-    """Whether a file counts as an image; hidden files and folders, and what macOS adds to archives, do not."""
-    path = PurePosixPath(name)
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
-    return path.suffix.lower() in EXTENSIONS and not hidden
-
-
-def checksums_of(files: Files, names: Sequence[str]) -> list[int]:
-    """CRC-32 of each file by reading it whole, several at a time (reading and summing let other threads run)."""
-
-    def of_some(start: int) -> list[int]:
-        return [zlib.crc32(files.read(name)) for name in names[start : start + CHUNK]]
-
-    with ThreadPoolExecutor() as pool:
-        found = itertools.chain.from_iterable(pool.map(of_some, range(0, len(names), CHUNK)))
-        return list(tracked(found, len(names), "checksums"))

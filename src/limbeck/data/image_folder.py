@@ -1,11 +1,13 @@
 """A folder of images and its sub-folders as a source: `data=image_folder data.path=FOLDER`."""
 
+import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from limbeck.data.image_files import Files, ImageFiles, checksums_of
+from limbeck.data.files import Files, checksums_of
+from limbeck.data.image_files import ImageFiles
 from limbeck.errors import UserError
 
 
@@ -24,10 +26,10 @@ class Folder(Files):
             raise UserError(
                 f"data.path={self.path}: no such folder; allowed with data=image_folder: a folder of images"
             )
-        found = []
-        for folder, _, files in os.walk(self.path, onerror=_refuse, followlinks=True):
-            relative = Path(folder).relative_to(self.path)
-            found += [(relative / file).as_posix() for file in files]
+        top, found = os.path.join(self.path, ""), []
+        for folder, _, files in os.walk(top, onerror=_refuse, followlinks=True):
+            relative = folder.removeprefix(top).replace(os.sep, "/")
+            found += [f"{relative}/{file}" for file in files] if relative else files
         return sorted(found)
 
     def read(self, name: str) -> bytes:
@@ -42,6 +44,28 @@ class Folder(Files):
             return open(self.described(name), "rb")
         except OSError as error:
             raise UserError(f"{self.described(name)}: {error.strerror or error}") from error
+
+    def begins(self, name: str, size: int) -> bytes:
+        try:
+            handle = os.open(self.described(name), os.O_RDONLY)
+            try:
+                return os.read(handle, size)
+            finally:
+                os.close(handle)
+        except OSError as error:
+            raise UserError(f"{self.described(name)}: {error.strerror or error}") from error
+
+    def fingerprint(self, names: Sequence[str]) -> str:
+        top = os.path.join(str(self.path), "")
+        summary = hashlib.sha256(os.path.abspath(str(self.path)).encode("utf-8", errors="surrogateescape"))
+        for name in names:
+            try:
+                found = os.stat(top + name)
+            except OSError as error:
+                raise UserError(f"{self.described(name)}: {error.strerror or error}") from error
+            line = f"{name}\0{found.st_size} {found.st_mtime_ns}\0"
+            summary.update(line.encode("utf-8", errors="surrogateescape"))
+        return summary.hexdigest()
 
     def checksums(self, names: Sequence[str]) -> list[int]:
         return checksums_of(self, names)

@@ -4,6 +4,7 @@ Two kinds are in use: LSUN's own (a value per image, any key) and those that ros
 as 256-00042, several sizes in one database, and an entry `length`).
 """
 
+import hashlib
 from collections.abc import Sequence
 from functools import cache
 from io import BytesIO
@@ -11,7 +12,9 @@ from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from limbeck.data.image_files import EXTENSIONS, Files, ImageFiles, checksums_of
+from limbeck.data.files import Files, checksums_of
+from limbeck.data.image_files import ImageFiles
+from limbeck.data.names import EXTENSIONS
 from limbeck.errors import UserError
 
 ALLOWED = "allowed with data=lmdb: a database of images, the folder of data.mdb or a single file"
@@ -43,6 +46,16 @@ class Database(Files):
 
     def stream(self, name: str) -> IO[bytes]:
         return BytesIO(self.read(name))
+
+    def begins(self, name: str, size: int) -> bytes:
+        return self.read(name)[:size]
+
+    def fingerprint(self, names: Sequence[str]) -> str:
+        """Of the database as a whole: its place, size and date."""
+        file = Path(str(self.path)) / "data.mdb" if Path(str(self.path)).is_dir() else Path(str(self.path))
+        found = file.stat()
+        facts = [str(file.resolve()), found.st_size, found.st_mtime_ns, *names]
+        return hashlib.sha256(repr(facts).encode("utf-8", errors="surrogateescape")).hexdigest()
 
     def checksums(self, names: Sequence[str]) -> list[int]:
         return checksums_of(self, names)

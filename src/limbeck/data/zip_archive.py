@@ -4,6 +4,7 @@ Made for NVIDIA's data set archives (uncompressed, images in folders, class numb
 images will do, compressed or not.
 """
 
+import hashlib
 import os
 import zipfile
 import zlib
@@ -11,9 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from limbeck.data.image_files import Files, ImageFiles
+from limbeck.data.files import Files
+from limbeck.data.image_files import ImageFiles
 from limbeck.errors import UserError
 
+LOCAL_HEADER = 30  # bytes in front of an entry's name and extra fields
+GUESSED_EXTRA = 64
 # What zipfile raises for damaged, encrypted, or unknown kinds of entries.
 UNREADABLE = (
     zipfile.BadZipFile,
@@ -38,7 +42,7 @@ class Archive(Files):
         return {"path": self.path, "_opened": None}
 
     def names(self) -> list[str]:
-        return sorted({entry.filename for entry in self._archive().infolist() if not entry.is_dir()})
+        return sorted({name for name in self._archive().NameToInfo if not name.endswith(("/", "\\"))})
 
     def read(self, name: str) -> bytes:
         try:
@@ -51,6 +55,40 @@ class Archive(Files):
             return self._archive().open(name)
         except UNREADABLE as error:
             raise UserError(f"{self.described(name)}: damaged entry ({_one_line(error)})") from error
+
+    def begins(self, name: str, size: int) -> bytes:
+        """Read at the entry's place, past `zipfile`, which takes ten times as long to open an entry."""
+        try:
+            archive = self._archive()
+            entry = archive.getinfo(name)
+            plain = entry.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) and not entry.flag_bits & 1
+            if not plain or archive.fp is None:
+                with archive.open(name) as file:
+                    return file.read(size)
+            handle, place = archive.fp.fileno(), entry.header_offset
+            local = os.pread(handle, LOCAL_HEADER + GUESSED_EXTRA + len(entry.filename) + size, place)
+            if local[:4] != b"PK\x03\x04":
+                raise zipfile.BadZipFile("no entry where the table of contents has it")
+            start = LOCAL_HEADER + int.from_bytes(local[26:28], "little") + int.from_bytes(local[28:30], "little")
+            content = local[start : start + size]
+            wanted = min(size, entry.compress_size)
+            if len(content) < wanted:
+                content = os.pread(handle, wanted, place + start)
+            content = content[:wanted]
+            if entry.compress_type == zipfile.ZIP_DEFLATED:
+                content = zlib.decompressobj(-15).decompress(content, size)
+            return content
+        except UNREADABLE as error:
+            raise UserError(f"{self.described(name)}: damaged entry ({_one_line(error)})") from error
+
+    def fingerprint(self, names: Sequence[str]) -> str:
+        """Of the archive as a whole: its place, size and date."""
+        try:
+            found = os.stat(str(self.path))
+        except OSError as error:
+            raise UserError(f"data.path={self.path}: {error.strerror or error}") from error
+        facts = [os.path.abspath(str(self.path)), found.st_size, found.st_mtime_ns, *names]
+        return hashlib.sha256(repr(facts).encode("utf-8", errors="surrogateescape")).hexdigest()
 
     def checksums(self, names: Sequence[str]) -> list[int]:
         return [self._archive().getinfo(name).CRC for name in names]
