@@ -120,7 +120,7 @@ def refuse_nested_launch(config: Any) -> None:
     if hydra.mode == RunMode.MULTIRUN and "strategy" in (config.get("trainer") or {}) and launcher != "submitit_slurm":
         trainer = hydra.runtime.choices["trainer"]
         raise UserError(
-            f"trainer={trainer} with -m: allowed: trainer=cpu, trainer=gpu, or hydra/launcher=submitit_slurm"
+            f"trainer={trainer} with -m: allowed: trainer=auto, cpu or gpu, or hydra/launcher=submitit_slurm"
         )
 
 

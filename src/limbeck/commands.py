@@ -11,6 +11,10 @@ def train(config: Any) -> None:
     """Build the pipeline and run it in the run folder."""
     with job():
         checked(config)
+        from limbeck import devices
+
+        trainer = config.get("trainer") or {}
+        devices.choose(trainer.get("accelerator", "auto"), tf32=bool(trainer.get("tf32", False)))
         pipeline_of(config).run(_folder(), settings_of(config))
 
 
@@ -21,7 +25,7 @@ def evaluate(config: Any) -> None:
         # Only now, because torch comes with them.
         from hydra.utils import instantiate
 
-        from limbeck import parallel
+        from limbeck import devices, parallel
         from limbeck.evaluation.judgement import Judgement
         from limbeck.evaluation.markdown_report import markdown_table
         from limbeck.evaluation.protocol import protocol_lines
@@ -29,6 +33,7 @@ def evaluate(config: Any) -> None:
         from limbeck.evaluation.write_report import write_report
         from limbeck.terminal import announce
 
+        devices.choose()
         folder, settings = _folder(), settings_of_run(settings_of(config), task_overrides())
         built = instantiate({key: settings.get(key) for key in ("data", "protocol", "teacher")}, _convert_="all")
         with process_group():

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import yaml
 
-from limbeck import parallel
+from limbeck import devices, parallel
 from limbeck.data.base import ImageSource
 from limbeck.errors import UserError
 from limbeck.evaluation.judgement import Judgement
@@ -56,6 +56,7 @@ class Pipeline:
         if self._claimed(folder, yaml.safe_dump(config, sort_keys=False)):
             announce("finished", f"{folder / FINISHED} is there; nothing to do")
             return
+        announce("device", devices.described())
         torch.manual_seed(self.seed)
         teacher = self._imported()
         self.judgement.check(teacher.generator, STAGES, self.data)

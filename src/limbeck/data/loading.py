@@ -10,10 +10,10 @@ from itertools import count
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from limbeck import devices
 from limbeck.data.base import Batch, ImageDataset, ImageSource
 from limbeck.data.permutation import mixed, permuted
 from limbeck.errors import UserError
@@ -121,7 +121,7 @@ class Loader(DataLoader):
             collate_fn=_unchanged,
             num_workers=num_workers,
             prefetch_factor=PREFETCH_BATCHES if num_workers else None,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=devices.device().type == "cuda",
         )
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]

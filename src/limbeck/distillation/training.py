@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from limbeck import devices
 from limbeck.architectures.base import Network
 from limbeck.distillation.companion import Companion
 from limbeck.distillation.held_masks import HeldMasks
@@ -109,6 +110,7 @@ class StudentTraining(pl.LightningModule, Loop):
         self.images_seen = 0
         self.register_state_dict_post_hook(_put_images_seen)
         self.register_load_state_dict_pre_hook(_take_images_seen)
+        self.tf32 = False  # whether ordinary steps may round, see `devices`
         self.last_losses: dict[str, float] = {}
         self._scalars = Scalars()
 
@@ -182,15 +184,8 @@ class StudentTraining(pl.LightningModule, Loop):
     ) -> None:
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
-        num_rows = sum(step.num_rows for step in steps)
-        for step in steps:
-            total: Any = 0.0
-            share = step.num_rows / num_rows
-            for name, term in terms.items():
-                added, value = term(step)
-                total = total + added
-                self.note(f"loss/{player}/{name}", value, share)
-            self.manual_backward(total * share)
+        with devices.rounding(self.tf32 and not any(weighted.term.exact for weighted in terms.values())):
+            self._accumulate(player, terms, steps)
         if observe is not None:
             observe(steps)
         stepping = [[p for group in optimizer.param_groups for p in group["params"]] for optimizer in optimizers]
@@ -205,6 +200,18 @@ class StudentTraining(pl.LightningModule, Loop):
             optimizer.step()
         if player == STUDENT:
             self.masks.hold(self.student)
+
+    def _accumulate(self, player: str, terms: Mapping[str, Weighted], steps: Sequence[Step]) -> None:
+        """Backward passes of all micro-batches, each by its share of the rows."""
+        num_rows = sum(step.num_rows for step in steps)
+        for step in steps:
+            total: Any = 0.0
+            share = step.num_rows / num_rows
+            for name, term in terms.items():
+                added, value = term(step)
+                total = total + added
+                self.note(f"loss/{player}/{name}", value, share)
+            self.manual_backward(total * share)
 
     @torch.no_grad()
     def _average(self, seen: int) -> None:

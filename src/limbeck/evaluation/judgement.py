@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from limbeck import parallel
+from limbeck import devices, parallel
 from limbeck.architectures.base import Network
 from limbeck.data.base import ImageSource
 from limbeck.errors import UserError
@@ -60,7 +60,7 @@ class Judgement:
         tell: Callable[[str], None] = print,
     ) -> Report:
         """One row per stage that changed the model; the first stage is the one compared with."""
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = devices.device()
         models, rows, store = distinct(stages), [], ImageStore(folder / DRAWN)
         timings = latencies([model.generator.to(device).eval() for model in models.values()])
         for (name, model), timing in zip(models.items(), timings, strict=True):

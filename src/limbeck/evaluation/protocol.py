@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from limbeck import devices
 from limbeck.architectures.base import Network
 from limbeck.data.base import ImageSource
 from limbeck.errors import UserError
@@ -98,7 +99,8 @@ class Protocol:
         )
         values: dict[str, float] = {}
         for name, metric in self.metrics.items():
-            found = metric.of(samples)
+            with devices.exact():
+                found = metric.of(samples)
             repeated = sorted(set(found) & set(values))
             if repeated:
                 raise UserError(f"metric.{name}: another metric gives {repeated[0]} already; select only one of them")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from limbeck import startup
+from limbeck import devices, startup
 
 PACKAGES = ("limbeck", "torch", "torchvision", "pytorch-lightning", "numpy")
 
@@ -18,7 +18,7 @@ def versions() -> dict[str, str]:
     """Versions of this process, as shown in every report; unknown ones are left out."""
     facts = {"date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"), "commit": _commit()}
     facts |= {"hardware": _hardware(), "python": platform.python_version(), "system": platform.platform(terse=True)}
-    facts["waiting threads"] = startup.waiting()
+    facts |= {"device": devices.described(), "waiting threads": startup.waiting()}
     for package in PACKAGES:
         try:
             facts[package] = metadata.version(package)

@@ -41,6 +41,8 @@ def path_lengths(
 class R1(Term):
     """Weight it by gamma (10 for FFHQ 256 base, 1 for small)."""
 
+    exact = True
+
     def forward(self, step: DiscriminatorStep) -> Tensor:
         with torch.autocast(step.real_image.device.type, enabled=False):
             image = step.real_image.float().detach().requires_grad_(True)
@@ -76,6 +78,7 @@ class PathLength(Term):
     """
 
     needs_styles = True
+    exact = True
     mean: Tensor
 
     def __init__(self, *, decay: float = 0.01):

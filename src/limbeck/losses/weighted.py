@@ -20,6 +20,7 @@ class Term(nn.Module, ABC):
     needs_styles: whether only style-based generators have what it reads.
     reads_judges: whether it asks discriminators about the student's images.
     reads_teacher_judge: whether it looks into the teacher's discriminator (`step.players.teacher_judge`).
+    exact: whether it differentiates twice: its turn runs without rounding to TF32 and without compiled networks.
     """
 
     feature_resolutions: tuple[int, ...] = ()
@@ -28,6 +29,7 @@ class Term(nn.Module, ABC):
     needs_styles: bool = False
     reads_judges: bool = False
     reads_teacher_judge: bool = False
+    exact: bool = False
 
     def check(self) -> None:
         """Refuse what cannot work, without reading any weights, before the first stage of a run.

@@ -6,8 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from limbeck import devices
 from limbeck.architectures.base import Network
 from limbeck.configured import configured
 from limbeck.model import Model, Pair
@@ -95,14 +94,14 @@ class Pruner:
         return replace(pair, student=student.after("prune", criterion=named(self.criterion), **facts))
 
     def _scored(self, model: Model, folder: Path | None) -> tuple[Network, Scores]:
-        """The network to cut and its scores, both on the CPU; scoring itself runs on a GPU if there is one."""
+        """The network to cut and its scores, both on the CPU; scoring itself runs where `devices` says."""
         assert self.criterion is not None
         if not isinstance(self.criterion, Criterion):
             return model.generator, self.criterion(model)
         device = next(model.generator.parameters()).device
         for network in (model.generator, model.discriminator):
             if network is not None:
-                network.to("cuda" if torch.cuda.is_available() else "cpu")
+                network.to(devices.device())
         try:
             state = worked(self.criterion, model, path=None if folder is None else folder / SCORES)
             scores = {name: score.cpu() for name, score in self.criterion.scores(model, state).items()}

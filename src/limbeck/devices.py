@@ -1,0 +1,88 @@
+"""Where this process computes, and how exactly: decided here for scoring, training and evaluation alike.
+
+Refinement (SVS) stays on the CPU, in float64, so that a student starts from the same weights everywhere.
+
+torch lets convolutions on GPUs round their inputs to TF32 unless it is told otherwise. Here float32 means float32, but
+for training's ordinary steps where `trainer.tf32=true` asks for it; R1, path length and evaluations never round.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+CPU_NAMES, GPU_NAMES = ("cpu",), ("gpu", "cuda")
+
+
+@dataclass
+class Choice:
+    """What a process was told. accelerator: "auto", "cpu" or "gpu"; tf32: of training's ordinary steps."""
+
+    accelerator: str = "auto"
+    tf32: bool = False
+
+
+_chosen = Choice()
+
+
+def choose(accelerator: str = "auto", *, tf32: bool = False) -> None:
+    """Decide for this process, and switch TF32 off where nothing else is said. Other accelerators count as "auto"."""
+    _chosen.accelerator, _chosen.tf32 = accelerator, tf32
+    _set_tf32(False)
+
+
+def device() -> torch.device:
+    """This process's GPU, if there is one and nobody asked for the CPU; else the CPU."""
+    if _chosen.accelerator in CPU_NAMES or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", torch.cuda.current_device())
+
+
+def accelerator(asked: str = "auto") -> str:
+    """Lightning's word for `asked`; "auto" is a GPU if there is one, else the CPU, and nothing else."""
+    if asked != "auto":
+        return asked
+    return "gpu" if torch.cuda.is_available() else "cpu"
+
+
+def precision(asked: str, accelerator: str) -> str:
+    """Lightning's word for the precision of training; "auto" is bfloat16 on GPUs, float32 elsewhere."""
+    if asked != "auto":
+        return asked
+    return "bf16-mixed" if accelerator in GPU_NAMES else "32-true"
+
+
+@contextlib.contextmanager
+def rounding(allowed: bool) -> Iterator[None]:
+    """Whether float32 products on a GPU may round to TF32 inside; as before afterwards."""
+    before = _tf32()
+    _set_tf32(allowed)
+    try:
+        yield
+    finally:
+        _set_tf32(before)
+
+
+def exact() -> contextlib.AbstractContextManager[None]:
+    """float32 means float32 inside."""
+    return rounding(False)
+
+
+def described() -> str:
+    """Device and arithmetic, for a line on the terminal and the report."""
+    here = device()
+    if here.type == "cpu":
+        unused = ", the GPU is left alone" if torch.cuda.is_available() else ""
+        return f"CPU, {torch.get_num_threads()} threads{unused}"
+    tf32 = "TF32 in ordinary steps of training only" if _chosen.tf32 else "no TF32"
+    return f"{torch.cuda.get_device_name(here)}, {tf32}"
+
+
+def _tf32() -> bool:
+    return torch.backends.cuda.matmul.allow_tf32
+
+
+def _set_tf32(on: bool) -> None:
+    torch.backends.cuda.matmul.allow_tf32 = on
+    torch.backends.cudnn.allow_tf32 = on

@@ -1,0 +1,76 @@
+"""One place for device and precision; the GPU is a stand-in, because none may be at hand."""
+
+import pytest
+import torch
+
+from limbeck import devices
+
+
+@pytest.fixture(autouse=True)
+def undone():
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    yield
+    devices.choose()
+    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "Card")
+
+
+def switches():
+    return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+
+
+def test_auto_takes_the_gpu_if_there_is_one(gpu):
+    devices.choose()
+    assert devices.device() == torch.device("cuda", 3)
+    assert devices.described() == "Card, no TF32"
+    assert devices.accelerator() == "gpu"
+
+
+def test_whoever_asks_for_the_cpu_gets_it_for_every_stage(gpu):
+    devices.choose("cpu")
+    assert devices.device() == torch.device("cpu")
+    assert "the GPU is left alone" in devices.described()
+
+
+def test_without_a_gpu_everything_is_on_the_cpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for asked in ("auto", "gpu", "cpu"):
+        devices.choose(asked)
+        assert devices.device() == torch.device("cpu")
+    assert devices.accelerator("auto") == "cpu"
+    assert devices.accelerator("gpu") == "gpu"  # Lightning says what is wrong
+
+
+def test_float32_is_float32_but_where_rounding_is_asked_for(gpu):
+    torch.backends.cudnn.allow_tf32 = True  # as torch starts
+    devices.choose("gpu", tf32=True)
+    assert switches() == (False, False)
+    with devices.rounding(True):
+        assert switches() == (True, True)
+        with devices.exact():
+            assert switches() == (False, False)
+        assert switches() == (True, True)
+    assert switches() == (False, False)
+    assert "TF32 in ordinary steps" in devices.described()
+    with pytest.raises(InterruptedError), devices.rounding(True):
+        raise InterruptedError
+    assert switches() == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("asked", "accelerator", "expected"),
+    [
+        ("auto", "gpu", "bf16-mixed"),
+        ("auto", "cuda", "bf16-mixed"),
+        ("auto", "cpu", "32-true"),
+        ("32-true", "gpu", "32-true"),
+    ],
+)
+def test_one_precision_for_one_device(asked, accelerator, expected):
+    assert devices.precision(asked, accelerator) == expected
