@@ -8,8 +8,10 @@ from typing import Any
 from limbeck.architectures.base import Network
 from limbeck.errors import CheckpointError, UserError
 from limbeck.importers import (
+    dcgan,
     ddim,
     diffusers,
+    gfmn,
     nvlabs_pickle,
     nvlabs_state,
     pix2pix,
@@ -21,17 +23,18 @@ from limbeck.importers import (
 from limbeck.importers.foreign import Facts, places, unwrapped
 from limbeck.model import Model, load_native
 
-LAYOUTS = (rosinality, nvlabs_state, ddim, pix2pix, stargan, srgan)  # of torch's files: `recognized` and `model`
+# Of torch's files: `recognized` and `model`.
+LAYOUTS = (rosinality, nvlabs_state, ddim, pix2pix, stargan, srgan, dcgan, gfmn)
 # Those of them with files of a discriminator alone: `recognized_judge` and `judge`.
-JUDGES = (rosinality, nvlabs_state, pix2pix, stargan, srgan)
+JUDGES = (rosinality, nvlabs_state, pix2pix, stargan, srgan, dcgan)
 
 
 def load(path: str | Path, *, discriminator: str | Path | None = None, **facts: Any) -> Model:
     """Read a model without executing anything the file holds.
 
     path: a native .safetensors, rosinality's .pt (also CAGAN, StyleKD, DCP-GAN), NVIDIA's .pkl or state dict, the DDIM
-        code base's .ckpt, the public files of pix2pix, CycleGAN, StarGAN and SRGAN; a folder of diffusers, of a
-        finished run, or of a CycleGAN's latest_net_{G_A,G_B,D_A,D_B}.pth.
+        code base's .ckpt, the public files of pix2pix, CycleGAN, StarGAN, SRGAN, DCGAN, SNGAN and GFMN; a folder of
+        diffusers, of a finished run, or of a CycleGAN's latest_net_{G_A,G_B,D_A,D_B}.pth.
     discriminator: a second file, of the discriminator alone or of a model that has one; it replaces what `path` has.
     facts: what the file does not say, by name: `resolution` and `num_train_steps`, `beta_schedule`, `beta_start`,
         `beta_end` of a denoiser; `conv_clamp`, `mbstd_group_size`, `magnitude_ema_beta`, `resolution` of a bare state

@@ -14,6 +14,7 @@ COUNTER = "n_averaged"  # what torch's AveragedModel adds to the tensors of the 
 CONTAINERS = (
     "ema", "model_ema", "ema_state_dict", "ema_model", "params_ema", "state_dict_ema", "averaged",
     "state_dict", "model_state_dict", "model", "network", "net", "generator", "params",
+    "netG_state_dict", "netD_state_dict",
 )  # fmt: skip
 
 
