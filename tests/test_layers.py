@@ -7,7 +7,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "limbeck"
 LAYERS = [
-    {"errors", "files", "cache", "parallel", "devices", "images", "startup", "lock", "terminal", "seeds"},
+    {"errors", "files", "cache", "parallel", "devices", "images", "startup", "lock", "processes", "terminal", "seeds"},
     {"functional"},
     {"architectures", "embeddings"},
     {"masks", "masking"},
@@ -20,6 +20,7 @@ LAYERS = [
         "pipeline",
         "entry",
         "kinds",
+        "identity",
         "choices",
         "commands",
         "sweep",

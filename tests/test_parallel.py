@@ -6,6 +6,7 @@ import time
 import pytest
 
 from limbeck import parallel
+from limbeck.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -35,3 +36,9 @@ def test_only_other_processes_wait_for_the_file(tmp_path, monkeypatch):
     parallel.wait_for(path)
     assert path.is_file()
     assert time.monotonic() - started > 0.2
+
+
+def test_a_file_that_never_comes_is_said(tmp_path, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    with pytest.raises(UserError, match="all nodes must share the folder"):
+        parallel.wait_for(tmp_path / "initialized.safetensors", seconds=0.3)

@@ -40,6 +40,15 @@ def by_choice() -> Any:
     return _composed(HydraConfig.get().job.config_name, tuple(choices))
 
 
+def default_settings() -> dict[str, Any]:
+    """`by_choice` as plain containers, resolved, without what repeats other keys."""
+    from omegaconf import OmegaConf
+
+    config = by_choice()
+    own = OmegaConf.masked_copy(config, [key for key in config if key not in ("hydra", "pipeline")])
+    return OmegaConf.to_container(own, resolve=True)  # type: ignore[return-value]
+
+
 def expand_home(config: Any) -> None:
     """`~` at the start of a path that the command line names is the user's home folder, as in a shell."""
     from omegaconf import OmegaConf

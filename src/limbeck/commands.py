@@ -3,25 +3,27 @@
 from pathlib import Path
 from typing import Any
 
-from limbeck.choices import checked, task_overrides
+from limbeck.choices import checked, default_settings, task_overrides
 from limbeck.entry import job, pipeline_of, settings_of
+from limbeck.processes import first_alone, launched, together
 
 
 def train(config: Any) -> None:
     """Build the pipeline and run it in the run folder."""
-    with job():
-        checked(config)
+    with together(on_gpu=_on_gpu(config)), job():
+        first_alone(lambda: checked(config))
         from limbeck import devices
 
         trainer = config.get("trainer") or {}
         devices.choose(trainer.get("accelerator", "auto"), tf32=bool(trainer.get("tf32", False)))
-        pipeline_of(config).run(_folder(), settings_of(config))
+        pipeline = first_alone(lambda: pipeline_of(config))
+        pipeline.run(_folder(), settings_of(config), default_settings())
 
 
 def evaluate(config: Any) -> None:
     """Judge a saved model, beside what it is compared with."""
-    with job():
-        checked(config)
+    with together(on_gpu=_on_gpu(config)), job():
+        first_alone(lambda: checked(config))
         # Only now, because torch comes with them.
         from hydra.utils import instantiate
 
@@ -29,22 +31,36 @@ def evaluate(config: Any) -> None:
         from limbeck.evaluation.judgement import Judgement
         from limbeck.evaluation.markdown_report import markdown_table
         from limbeck.evaluation.protocol import protocol_lines
-        from limbeck.evaluation.saved_model import compared, process_group, settings_of_run
+        from limbeck.evaluation.saved_model import compared, settings_of_run
         from limbeck.evaluation.write_report import write_report
         from limbeck.terminal import announce
 
         devices.choose()
-        folder, settings = _folder(), settings_of_run(settings_of(config), task_overrides())
-        built = instantiate({key: settings.get(key) for key in ("data", "protocol", "teacher")}, _convert_="all")
-        with process_group():
-            models = compared(settings["model"], reference=settings["reference"], teacher=built["teacher"])
-            judgement = Judgement(built["protocol"], num_pictures=settings["num_pictures"])
-            report = judgement(models, data=built["data"], config=settings, folder=folder, title="Evaluation")
-            if parallel.rank() == 0:
-                write_report(report, folder)
-                judgement.forget(folder)
-                print("", markdown_table(report), *protocol_lines(report.protocol), sep="\n")
+        folder = _folder()
+        settings = first_alone(lambda: settings_of_run(settings_of(config), task_overrides()))
+        parts = {key: settings.get(key) for key in ("data", "protocol", "teacher")}
+        built = first_alone(lambda: instantiate(parts, _convert_="all"))
+        models = first_alone(
+            lambda: compared(settings["model"], reference=settings["reference"], teacher=built["teacher"])
+        )
+        judgement = Judgement(built["protocol"], num_pictures=settings["num_pictures"])
+        generator = next(iter(models.values())).generator
+        first_alone(lambda: judgement.check(generator, list(models), built["data"]))
+        report = judgement(models, data=built["data"], config=settings, folder=folder, title="Evaluation")
+        if parallel.rank() == 0:
+            write_report(report, folder)
+            judgement.forget(folder)
+            print("", markdown_table(report), *protocol_lines(report.protocol), sep="\n")
         announce("done", f"{folder / 'report.html'}")
+
+
+def _on_gpu(config: Any) -> bool:
+    """Whether several processes exchange tensors on GPUs; torch is asked only if there are several."""
+    if launched() is None or (config.get("trainer") or {}).get("accelerator") == "cpu":
+        return False
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def _folder() -> Path:

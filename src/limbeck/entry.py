@@ -7,19 +7,22 @@ import hashlib
 import os
 import re
 import shlex
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from limbeck import startup
 from limbeck.errors import UserError
+from limbeck.processes import MENDABLE, speaks
 
 if TYPE_CHECKING:
     from limbeck.pipeline import Pipeline
 
-MENDABLE = 2
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 130, 143
+STOPPING = ("SIGTERM", "SIGUSR1", "SIGUSR2")
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -61,7 +64,7 @@ def job() -> Iterator[None]:
 
     hydra = HydraConfig.get()
     try:
-        with exit_on_user_error():
+        with exit_on_user_error(), stopped_by_signals():
             yield
     except SystemExit as stop:
         if hydra.mode != RunMode.MULTIRUN or stop.code != MENDABLE:
@@ -71,6 +74,29 @@ def job() -> Iterator[None]:
             f"{hydra.sweep.dir}: not every run was finished, see the lines above; the same command runs what is "
             f"missing, `python -m limbeck.sweep {hydra.sweep.dir}` shows what is there"
         ) from None
+
+
+@contextlib.contextmanager
+def stopped_by_signals() -> Iterator[None]:
+    """Outside of training, which has its own way, a signal to stop ends the work at once with exit code 143.
+
+    Whoever has set a handler before (submitit) keeps it.
+    """
+
+    def stop(number: int, frame: Any) -> None:
+        raise SystemExit(TERMINATED)
+
+    numbers = [getattr(signal, name) for name in STOPPING if hasattr(signal, name)]
+    if threading.current_thread() is not threading.main_thread():
+        numbers = []
+    ours = [number for number in numbers if signal.getsignal(number) == signal.SIG_DFL]
+    for number in ours:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def launch(main: Callable[[], None]) -> None:
@@ -144,5 +170,6 @@ def folder_name(overrides: str, limit: int = 120) -> str:
 
 
 def _refused(message: str) -> int:
-    print("error: " + " ".join(message.split()), file=sys.stderr)
+    if speaks():
+        print("error: " + " ".join(message.split()), file=sys.stderr)
     return MENDABLE

@@ -4,6 +4,7 @@ Models are stored as safetensors whose JSON header holds class paths and constru
 of any stage can be the start of a run and loads without pickle and without pruning code.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -64,6 +65,20 @@ def save(model: Model, path: str | Path, dtype: torch.dtype | None = None) -> Pa
     with written_aside(path) as aside:
         safetensors.torch.save_file(tensors, aside, metadata=metadata)
     return Path(path)
+
+
+def digest(model: Model) -> str:
+    """Hexadecimal SHA-256 of all networks: architectures, arguments, weights, masks; not of where they come from."""
+
+    def networks(node: dict[str, Any]) -> dict[str, Any]:
+        return {k: networks(v) if k == "reverse" else v for k, v in node.items() if k not in ("history", "terms")}
+
+    header, tensors = _contents(model, None)
+    summary = hashlib.sha256(json.dumps(networks(header), sort_keys=True).encode())
+    for name, value in sorted(tensors.items()):
+        summary.update(f"{name} {value.dtype} {tuple(value.shape)};".encode())
+        summary.update(value.flatten().view(torch.uint8).numpy().tobytes())
+    return summary.hexdigest()
 
 
 def _contents(model: Model, dtype: torch.dtype | None) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:

@@ -10,6 +10,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from limbeck.errors import UserError
+
 
 def active() -> bool:
     return dist.is_available() and dist.is_initialized()
@@ -58,13 +60,16 @@ def barrier() -> None:
         dist.barrier()
 
 
-def wait_for(path: Path) -> None:
-    """Pause until the first process has written `path`; works before processes have met.
+def wait_for(path: Path, seconds: float = 60.0) -> None:
+    """Pause until a file that the first process has written is seen here too, as network file systems may take a while.
 
-    No limit of time: if the first process fails, the launcher ends the others.
+    Raises: UserError if it does not come.
     """
+    until = time.monotonic() + seconds
     while rank() and not path.is_file():
-        time.sleep(0.5)
+        if time.monotonic() > until:
+            raise UserError(f"{path}: written by the first process, but not seen here; all nodes must share the folder")
+        time.sleep(0.2)
 
 
 def gathered(value: object) -> list:

@@ -4,6 +4,7 @@ A run folder belongs to one configuration. A finished run is not repeated, an un
 that holds another configuration's run is refused, never overwritten.
 """
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -18,9 +19,12 @@ from limbeck.data.base import ImageSource
 from limbeck.errors import UserError
 from limbeck.evaluation.judgement import Judgement
 from limbeck.evaluation.write_report import write_report
-from limbeck.files import written_aside
+from limbeck.files import remove_leftovers, written_aside
+from limbeck.identity import counted, difference, file_content, judged, read_content, write_content
 from limbeck.importers.foreign import guesses
-from limbeck.model import Model, Pair, load_native, save
+from limbeck.lock import locked
+from limbeck.model import Model, Pair, digest, load_native, save
+from limbeck.processes import decided, first_alone
 from limbeck.pruning.pruner import SCORES
 from limbeck.terminal import announce
 
@@ -30,7 +34,7 @@ if TYPE_CHECKING:
 
 STAGES = ("teacher", "pruned", "initialized", "student")
 PRUNED, INITIALIZED, STUDENT = (f"{stage}.safetensors" for stage in STAGES[1:])
-FINISHED = "report.json"
+FINISHED, CONFIG = "report.json", "config.yaml"
 
 
 @dataclass(frozen=True)
@@ -51,17 +55,30 @@ class Pipeline:
     resume: str = "auto"
     seed: int = 0
 
-    def run(self, folder: Path, config: Mapping[str, Any]) -> None:
-        """Carry out what is still missing in `folder`. config: the resolved configuration, kept with the results."""
-        if self._claimed(folder, yaml.safe_dump(config, sort_keys=False)):
+    def run(self, folder: Path, config: Mapping[str, Any], default: Mapping[str, Any] | None = None) -> None:
+        """Carry out what is still missing in `folder`.
+
+        config: the resolved configuration, kept with the results. default: that of the same choices without any value
+        set by hand, at which settings that an older run does not have are equal; `config` itself if nothing was set.
+        """
+        default = config if default is None else default
+        if decided(lambda: self._finished(folder, config, default)):
             announce("finished", f"{folder / FINISHED} is there; nothing to do")
             return
-        announce("device", devices.described())
-        torch.manual_seed(self.seed)
-        teacher = self._imported()
-        self.judgement.check(teacher.generator, STAGES, self.data)
-        distiller = self.distiller()
-        distiller.check(teacher)
+        with contextlib.ExitStack() as held:
+            decided(lambda: held.enter_context(locked(folder)))
+            announce("device", devices.described())
+            torch.manual_seed(self.seed)
+            teacher = first_alone(self._imported)
+            if decided(lambda: self._claimed(folder, config, default, teacher)):
+                announce("finished", f"{folder / FINISHED} is there; nothing to do")
+                return
+            self._carry_out(folder, config, teacher)
+
+    def _carry_out(self, folder: Path, config: Mapping[str, Any], teacher: Model) -> None:
+        first_alone(lambda: self.judgement.check(teacher.generator, STAGES, self.data))
+        distiller = first_alone(self.distiller)
+        first_alone(lambda: distiller.check(teacher))
         pruned, initialized = self._prepared(teacher, folder)
         announce("distil", f"{distiller.kimg:g} kimg in batches of {distiller.batch_size}")
         loggers = [make(folder) for make in self.loggers().values()]
@@ -81,26 +98,45 @@ class Pipeline:
             self.judgement.forget(folder)
         announce("done", f"{folder / 'report.html'}")
 
-    def _claimed(self, folder: Path, config_text: str) -> bool:
-        """Write config.yaml; True if the run is finished already."""
+    def _finished(self, folder: Path, config: Mapping[str, Any], default: Mapping[str, Any]) -> bool:
+        """Whether nothing is left to do. Raises: UserError if the folder is another run's, as far as settings tell."""
         if self.resume not in ("auto", "never"):
             raise UserError(f"resume={self.resume!r}: must be 'auto' or 'never'")
-        path = folder / "config.yaml"
-        if parallel.rank():
+        saved = saved_settings(folder)
+        if saved is None:
             return False
-        if path.is_file():
-            if self.resume == "never":
-                raise UserError(f"resume=never, but {folder} holds a run already; choose another hydra.run.dir")
-            if path.read_text() != config_text and any((folder / name).is_file() for name in (SCORES, PRUNED)):
-                judging = f"; other metrics of its student: python evaluate.py model={folder} metric=[…]"
-                raise UserError(
-                    f"{folder} holds a run with another configuration; choose another hydra.run.dir"
-                    + (judging if (folder / STUDENT).is_file() else "")
-                )
+        if self.resume == "never":
+            raise UserError(f"resume=never, but {folder} holds a run already; choose another hydra.run.dir")
+        if not begun(folder):
+            return False
+        settings = [counted(node) for node in (saved, config)]
+        refuse_other(folder, difference(*settings, default=counted(default)))
+        if not (folder / FINISHED).is_file():
+            return False
+        refuse_other(folder, difference(judged(saved), judged(config), default=judged(default)))
+        return difference(*settings, default=counted(default), content=({}, {})) is None  # no file is elsewhere
+
+    def _claimed(self, folder: Path, config: Mapping[str, Any], default: Mapping[str, Any], teacher: Model) -> bool:
+        """Make the folder this run's; whether it is finished already, under other names of its files.
+
+        Raises: UserError if the folder is another run's, by the content of its files.
+        """
+        remove_leftovers(folder)
+        saved = saved_settings(folder)
+        content = {"teacher": digest(teacher), "data": self.data.digest(), **file_content(config)}
+        if saved is not None and begun(folder):
+            contents = (read_content(folder), content)
+            refuse_other(
+                folder, difference(counted(saved), counted(config), default=counted(default), content=contents)
+            )
             if (folder / FINISHED).is_file():
                 return True
-        with written_aside(path) as aside:
-            aside.write_text(config_text)
+            before, now = ((node.get("trainer") or {}).get("precision") for node in (saved, config))
+            if before != now and (folder / "checkpoints").is_dir():
+                announce("note", f"goes on with trainer.precision={now}, began with {before}")
+        with written_aside(folder / CONFIG) as aside:
+            aside.write_text(yaml.safe_dump(dict(config), sort_keys=False))
+        write_content(folder, content)
         return False
 
     def _imported(self) -> Model:
@@ -117,13 +153,47 @@ class Pipeline:
         return teacher
 
     def _prepared(self, teacher: Model, folder: Path) -> tuple[Model, Model]:
-        """The pruned and the initialized student; made on the first process, read by the others."""
+        """The pruned and the initialized student; made on the first process, read by all."""
         pruned, initialized = folder / PRUNED, folder / INITIALIZED
-        if parallel.rank() == 0 and not initialized.is_file():
-            announce("prune")
-            pair = self.pruning(Pair(teacher, teacher), folder)
-            save(pair.student, pruned)
-            announce("initialize")
-            save(self.initializer(pair).student, initialized)
+
+        def made() -> None:
+            if not initialized.is_file():
+                announce("prune")
+                pair = self.pruning(Pair(teacher, teacher), folder)
+                save(pair.student, pruned)
+                announce("initialize")
+                save(self.initializer(pair).student, initialized)
+
+        decided(made)
         parallel.wait_for(initialized)
         return load_native(pruned), load_native(initialized)
+
+
+def saved_settings(folder: Path) -> dict[str, Any] | None:
+    """The configuration that a run left in its folder. Raises: UserError if it cannot be read."""
+    path = folder / CONFIG
+    if not path.is_file():
+        return None
+    try:
+        saved = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: unreadable ({' '.join(str(error).split())})") from error
+    if not isinstance(saved, dict):
+        raise UserError(f"{path}: not the configuration of a run")
+    return saved
+
+
+def begun(folder: Path) -> bool:
+    """Whether a run has left something that another one could take for its own."""
+    return any((folder / name).is_file() for name in (SCORES, PRUNED, FINISHED))
+
+
+def refuse_other(folder: Path, found: tuple[str, Any, Any] | None) -> None:
+    """Raises: UserError naming the key that differs, if one does."""
+    if found is not None:
+        key, before, now = found
+        judging = f"; other metrics of its student: python evaluate.py model={folder} metric=[…]"
+        raise UserError(
+            f"{folder} holds a run with another configuration: {key}={now} here, {before} there; choose another "
+            f"hydra.run.dir{judging if (folder / STUDENT).is_file() else ''}"
+        )

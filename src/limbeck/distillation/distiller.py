@@ -1,5 +1,6 @@
 """The stage that trains the student: the only place where Lightning's Trainer and several devices appear."""
 
+import copy
 import logging
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +23,7 @@ from limbeck.distillation.training import StudentTraining
 from limbeck.errors import CheckpointError, UserError
 from limbeck.losses.weighted import Weighted, checked_terms
 from limbeck.model import Model, Pair
-from limbeck.parallel import gathered
+from limbeck.parallel import active, gathered, world_size
 from limbeck.pruning.settling import settled
 from limbeck.seeds import stream_seed
 
@@ -56,9 +57,7 @@ class Distiller:
         torch.manual_seed(self.seed)  # a fresh discriminator must not depend on which stages ran in this process
         module = self.build(pair)
         checkpoint = Checkpoint(checkpoints, every_kimg=self.checkpoint_kimg, seed=self.seed)
-        trainer = self._trainer(folder, loggers, checkpoint)
-        if self.batch_size % trainer.world_size:
-            raise UserError(f"batch_size={self.batch_size}: must be a multiple of the {trainer.world_size} processes")
+        trainer = self._trainer(folder, loggers, [*self.callbacks.values(), checkpoint])
         seen = _images_seen(path) if path.is_file() else 0
         if not seen:
             torch.manual_seed(stream_seed(self.seed, trainer.global_rank))
@@ -98,6 +97,16 @@ class Distiller:
             raise UserError(f"batch_size={self.batch_size}: must be a whole number")
         with torch.random.fork_rng(devices=[]):
             self.build(Pair(teacher, teacher))
+        self._check_processes(self._trainer(Path(), [], []).world_size)
+
+    def _check_processes(self, configured: int) -> None:
+        if self.batch_size % configured:
+            raise UserError(f"batch_size={self.batch_size}: must be a multiple of the {configured} processes")
+        if active() and configured != world_size():
+            raise UserError(
+                f"trainer: for {configured} processes, but the launcher started {world_size()}; set trainer=ddp or "
+                "multinode, trainer.num_nodes and trainer.devices to what it starts"
+            )
 
     def build(self, pair: Pair) -> StudentTraining:
         """The LightningModule of this run, untrained."""
@@ -135,11 +144,11 @@ class Distiller:
         ):
             warnings.filterwarnings("ignore", message=message)
 
-    def _trainer(self, folder: Path, loggers: Sequence[Logger], checkpoint: Checkpoint) -> pl.Trainer:
+    def _trainer(self, folder: Path, loggers: Sequence[Logger], callbacks: list[pl.Callback]) -> pl.Trainer:
         self._quiet()
         try:
-            return self.trainer(
-                callbacks=[*self.callbacks.values(), checkpoint],
+            return copy.deepcopy(self.trainer)(  # a strategy object serves one Trainer
+                callbacks=callbacks,
                 logger=list(loggers),
                 default_root_dir=folder,
                 max_epochs=-1,

@@ -1,13 +1,9 @@
 """Judging a model that was saved: what to compare it with, and the settings under which its run judged it."""
 
-import contextlib
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-import torch.distributed as dist
 import yaml
 
 from limbeck.errors import UserError
@@ -76,22 +72,6 @@ def compared(
             f"reference={reference}: channels, resolution, latent shape are {shapes[0]}, those of the model {shapes[1]}"
         )
     return {"teacher": compared_with, "student": judged}
-
-
-@contextlib.contextmanager
-def process_group() -> Iterator[None]:
-    """Join the processes that torchrun started; alone, do nothing."""
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2 or dist.is_initialized():
-        yield
-        return
-    on_gpu = torch.cuda.is_available()
-    if on_gpu:
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    dist.init_process_group("nccl" if on_gpu else "gloo")
-    try:
-        yield
-    finally:
-        dist.destroy_process_group()
 
 
 def _with_value(target: Mapping[str, Any], source: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
