@@ -8,7 +8,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from limbeck import functional, initializers, tickets
+    from limbeck import data, functional, initializers, tickets
     from limbeck.errors import CheckpointError, UserError
     from limbeck.evaluation.sampling import sample
     from limbeck.importers.checkpoint import load
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from limbeck.profiling import profile
     from limbeck.pruning.pruner import prune
     from limbeck.pruning.sparsifier import sparsify
+    from limbeck.stages import distil, evaluate
 
 __version__ = "0.1.0"
 
@@ -25,6 +26,9 @@ __all__ = [
     "Pair",
     "UserError",
     "__version__",
+    "data",
+    "distil",
+    "evaluate",
     "functional",
     "initializers",
     "load",
@@ -41,6 +45,8 @@ _HOMES = {
     "Model": "limbeck.model",
     "Pair": "limbeck.model",
     "UserError": "limbeck.errors",
+    "distil": "limbeck.stages",
+    "evaluate": "limbeck.stages",
     "load": "limbeck.importers.checkpoint",
     "profile": "limbeck.profiling",
     "prune": "limbeck.pruning.pruner",
@@ -51,7 +57,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("functional", "initializers", "tickets"):
+    if name in ("data", "functional", "initializers", "tickets"):
         return importlib.import_module(f"limbeck.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'limbeck' has no attribute {name!r}")
