@@ -69,7 +69,7 @@ def _model(path: Path, facts: Facts) -> Model:
     head = _beginning(path)
     if torch_file.recognized(head):
         return _from_torch_file(path, facts)
-    if head.startswith(b"\x80"):
+    if head.startswith(b"\x80") and not _is_safetensors(path, head):
         return nvlabs_pickle.load(path, facts)
     return _native(path, facts)
 
@@ -78,6 +78,11 @@ def _native(path: Path, facts: Facts) -> Model:
     model = load_native(path)
     facts.entry(f"{path}, which states everything")
     return model
+
+
+def _is_safetensors(path: Path, head: bytes) -> bool:
+    """Whether it begins with the length of a JSON header and that header; such a length may look like a pickle."""
+    return head[8:9] == b"{" and int.from_bytes(head[:8], "little") + 8 <= path.stat().st_size
 
 
 def _beginning(path: Path) -> bytes:
