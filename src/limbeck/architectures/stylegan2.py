@@ -102,7 +102,8 @@ def one_hot(label: Tensor | None, num_classes: int) -> Tensor:
     if label is None:
         raise UserError(f"label: missing; this network has {num_classes} classes")
     if label.ndim == 1:
-        checkable = not torch.compiler.is_exporting()  # values are not known while a program is made
+        # Values are not known while a program is made, and to look at those on a GPU is to wait for it.
+        checkable = not torch.compiler.is_exporting() and label.device.type == "cpu"
         if label.is_floating_point() or (checkable and (label.min() < 0 or label.max() >= num_classes)):
             raise UserError(f"label: expected class indices in 0..{num_classes - 1}")
         return F.one_hot(label.long(), num_classes).float()

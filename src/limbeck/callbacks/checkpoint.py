@@ -14,12 +14,13 @@ from torch import nn
 from limbeck.callbacks.intervals import is_due
 from limbeck.errors import UserError
 from limbeck.files import keep_also, written_aside
-from limbeck.parallel import gathered, largest, rank
+from limbeck.parallel import gathered, largest, rank, world_size
 from limbeck.seeds import stream_seed
 from limbeck.terminal import announce
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 TERMINATED, INTERRUPTED = 143, 130
+AGREE_EVERY = 4  # steps after which several processes ask one another whether anybody was told to stop
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)  # SLURM, its warning, submitit, Ctrl-C
 
 
@@ -38,7 +39,7 @@ class Checkpoint(pl.Callback):
     """Writes `folder/last.ckpt` every `every_kimg`, and when told to stop; the one before stays as `previous.ckpt`.
 
     SIGTERM and SIGUSR1 end the process with exit code 143 after that, Ctrl-C with 130, SIGUSR2 by whatever handled it
-    before (submitit, which requeues). It does not matter which process is told, or when: all look every step.
+    before (submitit, which requeues). It does not matter which process is told, or when: all look every few steps.
 
     Random states of every process are part of it, so a resumed run draws what the uninterrupted one would have;
     processes that the saved run did not have begin streams of their own, from `seed`.
@@ -74,8 +75,10 @@ class Checkpoint(pl.Callback):
     ) -> None:
         module = cast(ImageCounting, pl_module)
         seen = module.images_seen
-        told = largest(self._told, module.device)
-        if told or is_due(seen - module.batch_size, seen, self.every_kimg) or seen >= module.total_images:
+        due = is_due(seen - module.batch_size, seen, self.every_kimg) or seen >= module.total_images
+        asks = due or world_size() == 1 or seen // module.batch_size % AGREE_EVERY == 0
+        told = largest(self._told, module.device) if asks else 0
+        if told or due:
             module.check_finite()
             self._save(trainer, pl_module)
         if told:

@@ -136,9 +136,10 @@ class Game:
         latents = torch.randn(2 if student.num_styles else 1, n, *student.latent_shape, device=device)
         crossover = None
         if student.num_styles:
-            crossover = torch.randint(1, student.num_styles, (n,))
-            mixes = torch.rand(n) < self.sampling.mixing_probability
-            crossover = torch.where(mixes, crossover, student.num_styles)
+            drawn = torch.randint(1, student.num_styles, (n,), device=device)
+            mixes = torch.rand(n, device=device) < self.sampling.mixing_probability
+            if self.sampling.mixing_probability > 0:
+                crossover = torch.where(mixes, drawn, student.num_styles)
         return Draw(latents, crossover, label if student.num_classes else None, self.sampling.noise)
 
     def let_train(self, *, student: bool = True, judges: bool = True) -> None:

@@ -29,7 +29,7 @@ class Draw:
 
     latents: [1 or 2, n, *latent_shape].
     crossover: of style-based generators: the second latents take over at this layer of each sample (style mixing; a
-        crossover at the number of layers means no mixing). Crossovers lie on the CPU, because their values are read.
+        crossover at the number of layers means no mixing); None mixes nothing.
         Differs: whether to mix and where is drawn for each image; in the released codes once for a micro-batch.
     noise: what the synthesis networks inject: "random" (drawn anew in every pass, as in the official training
         loops), "const" (the stored noise, equal for teacher and student) or "none".
@@ -45,12 +45,11 @@ class Draw:
         first = generator.styled(self.latents[0], self.label)
         if not generator.num_styles:
             return first
-        layers = torch.arange(generator.num_styles)
-        mixed = layers[None, :] >= (len(layers) if self.crossover is None else self.crossover[:, None])
-        if not bool(mixed.any()):
-            return first[:, None].expand(-1, len(layers), -1)
+        if self.crossover is None:  # looking whether anything is mixed would make everybody wait for the device
+            return first[:, None].expand(-1, generator.num_styles, -1)
+        mixed = torch.arange(generator.num_styles, device=first.device)[None, :] >= self.crossover[:, None]
         second = generator.styled(self.latents[1], self.label)
-        return torch.where(mixed[:, :, None].to(first.device), second[:, None], first[:, None])
+        return torch.where(mixed[:, :, None], second[:, None], first[:, None])
 
     def split(self, sizes: Sequence[int]) -> list["Draw"]:
         """Consecutive parts of so many images each."""
