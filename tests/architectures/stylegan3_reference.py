@@ -72,9 +72,10 @@ def affine(state, name, style):
 def waves(state, style, band, rate, size, transform):
     weight, out = state["synthesis.input.weight"], []
     for values in affine(state, "synthesis.input.affine", style):
-        c, s, x, y = (values / values[:2].norm()).tolist()
-        turn = torch.tensor([[c, -s, 0], [s, c, 0], [0, 0, 1]], dtype=style.dtype)
-        shift = torch.tensor([[1, 0, -x], [0, 1, -y], [0, 0, 1]], dtype=style.dtype)
+        c, s, x, y = values / values[:2].norm()
+        zero, one = torch.zeros_like(c), torch.ones_like(c)
+        turn = torch.stack([c, -s, zero, s, c, zero, zero, zero, one]).reshape(3, 3)
+        shift = torch.stack([one, zero, -x, zero, one, -y, zero, zero, one]).reshape(3, 3)
         placed = turn @ shift @ transform.to(style.dtype)
         maps = []
         for frequency, phase in zip(state["synthesis.input.freqs"], state["synthesis.input.phases"], strict=True):
