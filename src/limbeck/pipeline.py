@@ -11,10 +11,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 import yaml
 
 from limbeck import devices, parallel
+from limbeck.architectures.base import Network
 from limbeck.data.base import ImageSource
 from limbeck.errors import UserError
 from limbeck.evaluation.judgement import Judgement
@@ -150,7 +152,16 @@ class Pipeline:
                 raise UserError(f"data and teacher differ in {name}: data {have}, teacher {stated}")
         if generator.num_classes > 1 and facts.num_classes != generator.num_classes:
             raise UserError(f"the teacher has {generator.num_classes} classes, the data {facts.num_classes}")
+        self._check_sources(generator)
         return teacher
+
+    def _check_sources(self, generator: Network) -> None:
+        """Whether the data hold what a network starts from that draws from images."""
+        if generator.draws_from != "images":
+            return
+        found, wanted = tuple(self.data.sources().batch(np.arange(1))[0].shape[1:]), generator.latent_shape
+        if found[0] != wanted[0] or (found != wanted and not generator.any_size):
+            raise UserError(f"data and teacher differ in the images to start from: data {found}, teacher {wanted}")
 
     def _prepared(self, teacher: Model, folder: Path) -> tuple[Model, Model]:
         """The pruned and the initialized student; made on the first process, read by all."""

@@ -1,10 +1,15 @@
 """Pictures during training."""
 
+from functools import partial
+
 import numpy as np
 import torch
 from PIL import Image
 
+from limbeck.architectures.srgan import Generator as Enlarging
 from limbeck.callbacks.sample_grid import SampleGrid
+from limbeck.data.base import ImageFacts, ImageSource
+from limbeck.data.derived import Derived, smaller
 from limbeck.images import MIN_TILE
 
 from .conftest import Counting
@@ -51,3 +56,41 @@ def test_training_draws_the_same_random_numbers_as_without_pictures(train, gener
 def test_resumed_run_goes_on_with_the_pictures(train, generator, tmp_path):
     train(Counting(generator(), None, 1_000), SampleGrid(every_kimg=0.25, num_images=2), start=600)
     assert list(pictures(tmp_path)) == ["kimg000000.800.png", "kimg000001.000.png"]
+
+
+class Cats(ImageSource):
+    """Eight images of noise."""
+
+    mirror, num_workers = False, 0
+
+    def open(self):
+        return ImageFacts(16, 3, 0, 8)
+
+    def train(self):
+        return self
+
+    def heldout(self):
+        return self
+
+    def digest(self):
+        return "noise"
+
+    def batch(self, indices):
+        images = torch.randint(256, (8, 3, 16, 16), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
+        return images[indices], torch.zeros(len(indices), dtype=torch.long)
+
+    def __len__(self):
+        return 8
+
+
+def test_translations_stand_between_what_is_translated_and_what_is_wanted(train, tmp_path):
+    networks = [Enlarging(resolution=16, width=2, num_blocks=1, num_doublings=1).eval() for _ in range(2)]
+    data = Derived(Cats(), partial(smaller, factor=2))
+    train(Counting(*networks, 100), SampleGrid(num_images=3, data=data))
+    grid = pictures(tmp_path)["kimg000000.000.png"]
+    assert grid.shape == (4 * MIN_TILE, 3 * MIN_TILE, 3)
+    tiles = [grid[row * MIN_TILE : (row + 1) * MIN_TILE, :MIN_TILE] for row in range(4)]
+    small, wanted = (dataset.batch(np.arange(1))[0][0].permute(1, 2, 0).numpy() for dataset in (data.sources(), Cats()))
+    assert (tiles[0] == small.repeat(12, axis=0).repeat(12, axis=1)).all()
+    assert (tiles[3] == wanted.repeat(6, axis=0).repeat(6, axis=1)).all()
+    assert not (tiles[1] == tiles[2]).all()

@@ -26,9 +26,14 @@ class GivenSamples(Samples):
     def has_teacher(self) -> bool:
         return self.images is not None
 
-    def paired(self, function, embedding: Embedding | None = None, *, num_images: int | None = None) -> torch.Tensor:
-        student, teacher = (self.images[who][:num_images] for who in ("student", "teacher"))
-        return function(student, teacher, embedding and embedding.load())
+    def has_target(self) -> bool:
+        return self.images is not None and "target" in self.images
+
+    def paired(
+        self, function, embedding: Embedding | None = None, *, num_images: int | None = None, target: bool = False
+    ) -> torch.Tensor:
+        student, other = (self.images[who][:num_images] for who in ("student", "target" if target else "teacher"))
+        return function(student, other, embedding and embedding.load())
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
@@ -11,7 +12,7 @@ from torch import Tensor
 from limbeck.architectures.base import Network
 from limbeck.callbacks.intervals import EveryKimg
 from limbeck.data.base import ImageSource
-from limbeck.evaluation.sampling import inputs_of, sample
+from limbeck.evaluation.sampling import from_eight_bits, inputs_of, sample
 from limbeck.files import written_aside
 from limbeck.images import image_grid
 from limbeck.loggers.base import RunLogger
@@ -22,8 +23,9 @@ class SampleGrid(EveryKimg):
     """Writes samples/kimg<count>.png into the run folder and shows it to all loggers that take pictures.
 
     every_kimg: also at the start and the end. num_images: columns of the grid; rows are the teacher, if there is one,
-    and the student's moving average; above them what is translated, of networks that draw from images. seed: of the
-    latents; noise is constant. data: holds the images to translate. how: other settings of `sample`.
+    and the student's moving average; of networks that draw from images above them what is translated and below them
+    what is wanted, if the data know it. seed: of the latents; noise is constant. data: holds the images to translate.
+    how: other settings of `sample`.
     """
 
     def __init__(
@@ -56,6 +58,8 @@ class SampleGrid(EveryKimg):
         if pl_module.ema.draws_from == "images":
             sources = inputs_of(pl_module.ema, self.num_images, data=self.data).source
             rows.insert(0, shown_beside(sources, rows[-1]))
+            if self.data is not None and (targets := self.data.targets()) is not None:
+                rows.append(from_eight_bits(targets.batch(np.arange(self.num_images))[0]))
         picture, images = image_grid(torch.cat(rows), columns=self.num_images), int(pl_module.images_seen)
         path = Path(trainer.default_root_dir) / "samples" / f"kimg{images / 1000:010.3f}.png"
         with written_aside(path) as aside:

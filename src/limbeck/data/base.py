@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from limbeck.errors import UserError
 
-Batch = tuple[Tensor, Tensor]
+Batch = tuple[Tensor, Tensor]  # images and labels; training batches of translation data have source images beside them
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,10 @@ class ImageSource(ABC):
         Raises: UserError if the data hold the images to be drawn alone.
         """
         raise UserError(f"data: {type(self).__name__} holds no images to start from, which a translation network needs")
+
+    def targets(self) -> ImageDataset | None:
+        """The wanted translation of each of `sources`, in their order; None where nobody knows it."""
+        return None
 
     @abstractmethod
     def digest(self) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -87,18 +88,21 @@ class DrawnSamples(Samples):
     def has_teacher(self) -> bool:
         return self.teacher is not None
 
+    def has_target(self) -> bool:
+        return self.generator.draws_from == "images" and self.data.targets() is not None
+
     def paired(
         self,
         function: Callable[[Tensor, Tensor, Any], Tensor],
         embedding: Embedding | None = None,
         *,
         num_images: int | None = None,
+        target: bool = False,
     ) -> Tensor:
-        assert self.teacher is not None, "has_teacher() first"
-        teacher = self.teacher.generator
+        other = self._target if target else self._teacher_image
         loaded = None if embedding is None else embedding.load().to(self.device)
         return self._over_batches(
-            lambda batch: function(self._student_image(batch), self._as_float(self._drawn(teacher, batch)), loaded),
+            lambda batch: function(self._student_image(batch), other(batch), loaded),
             min(num_images or self.drawing.num_images, self.drawing.num_images),
             "pairs" if embedding is None else f"pairs, {embedding.name}",
         )
@@ -122,6 +126,16 @@ class DrawnSamples(Samples):
                 return
             if number % parallel.world_size() == parallel.rank():
                 yield number, (start, inputs)
+
+    def _teacher_image(self, batch: Batch) -> Tensor:
+        assert self.teacher is not None, "has_teacher() first"
+        return self._as_float(self._drawn(self.teacher.generator, batch))
+
+    def _target(self, batch: Batch) -> Tensor:
+        start, inputs = batch
+        targets = self.data.targets()
+        assert targets is not None, "has_target() first"
+        return from_eight_bits(targets.batch(np.arange(start, start + len(inputs)))[0]).to(self.device)
 
     def _student_image(self, batch: Batch) -> Tensor:
         start = batch[0]

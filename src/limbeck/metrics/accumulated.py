@@ -75,13 +75,19 @@ class FeatureSets(SetMetric):
 
 
 class PairMetric(Metric):
-    """The mean over pairs of a student's and a teacher's image of the same latent."""
+    """The mean over pairs of a student's and a teacher's image of the same latent.
+
+    to_target: pairs of a translated and a wanted image instead, where the data know one.
+    """
 
     total: Tensor
     count: Tensor
 
-    def __init__(self, *, name: str, num_pairs: int | None, embedding: Embedding | None = None) -> None:
+    def __init__(
+        self, *, name: str, num_pairs: int | None, embedding: Embedding | None = None, to_target: bool = False
+    ) -> None:
         super().__init__()
+        self.to_target = to_target
         self.name, self.num_pairs, self.held = name, num_pairs, [embedding]
         self.add_state("total", default=torch.zeros([], dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("count", default=torch.zeros([], dtype=torch.int64), dist_reduce_fx="sum")
@@ -108,8 +114,9 @@ class PairMetric(Metric):
         return {self.name: self.total / self.count}
 
     def of(self, samples: Samples) -> dict[str, float]:
-        if not samples.has_teacher():
+        if not (samples.has_target() if self.to_target else samples.has_teacher()):
             return {}
         self.reset()
-        self.update(samples.paired(self.between, self.embedding, num_images=self.num_pairs))
+        number, target = self.num_pairs, self.to_target
+        self.update(samples.paired(self.between, self.embedding, num_images=number, target=target))
         return self._values()

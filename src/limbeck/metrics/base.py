@@ -36,7 +36,11 @@ class Samples(ABC):
 
     @abstractmethod
     def has_teacher(self) -> bool:
-        """Whether `paired` can be asked."""
+        """Whether `paired` can be asked about the teacher's images."""
+
+    def has_target(self) -> bool:
+        """Whether `paired` can be asked about the wanted images."""
+        return False
 
     @abstractmethod
     def paired(
@@ -45,11 +49,12 @@ class Samples(ABC):
         embedding: Embedding | None = None,
         *,
         num_images: int | None = None,
+        target: bool = False,
     ) -> Float[Tensor, " n"]:
         """`function(student_image, teacher_image, embedding) -> [n]`, one value per latent.
 
         The images are [n, c, h, w] in [-1, 1]; `embedding`, if any, is handed over loaded and on the right device.
-        num_images: of the first latents; None for all.
+        num_images: of the first latents; None for all. target: the wanted images in place of the teacher's.
         """
 
 
