@@ -89,6 +89,13 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("-o", "--output", required=True, help="the file to write")
     export.set_defaults(run=_export)
 
+    publish = commands.add_parser("publish", help="a finished run as a folder with a model card, or to a Hub")
+    publish.add_argument("folder", metavar="RUN", help="a run folder")
+    publish.add_argument("target", metavar="TARGET", help="a new folder, or hub:OWNER/NAME")
+    publish.add_argument("--public", action="store_true", help="let everyone see it on the Hub; private otherwise")
+    publish.add_argument("--terms", default="", help="terms of the weights, where the student's file states none")
+    publish.set_defaults(run=_publish)
+
     completion = commands.add_parser("completion", help="what bash or zsh needs to complete commands and choices")
     completion.add_argument("shell", choices=SHELLS)
     completion.set_defaults(run=lambda parsed: print(script(parsed.shell, tuple(commands.choices)), end=""))
@@ -133,6 +140,12 @@ def _export(parsed: argparse.Namespace) -> None:
 
     exporter = configured("export", parsed.format)
     print(f"written: {exporter(_loaded(parsed.file, parsed), parsed.output)}")
+
+
+def _publish(parsed: argparse.Namespace) -> None:
+    from limbeck.publishing import publish
+
+    print(f"published: {publish(parsed.folder, parsed.target, public=parsed.public, terms=parsed.terms)}")
 
 
 def describe(model: "Model") -> Iterator[str]:

@@ -12,6 +12,7 @@ from limbeck.importers import (
     ddim,
     diffusers,
     gfmn,
+    hub,
     nvlabs_pickle,
     nvlabs_state,
     pix2pix,
@@ -34,7 +35,8 @@ def load(path: str | Path, *, discriminator: str | Path | None = None, **facts: 
 
     path: a native .safetensors, rosinality's .pt (also CAGAN, StyleKD, DCP-GAN), NVIDIA's .pkl or state dict, the DDIM
         code base's .ckpt, the public files of pix2pix, CycleGAN, StarGAN, SRGAN, DCGAN, SNGAN and GFMN; a folder of
-        diffusers, of a finished run, or of a CycleGAN's latest_net_{G_A,G_B,D_A,D_B}.pth.
+        diffusers, of a finished run, or of a CycleGAN's latest_net_{G_A,G_B,D_A,D_B}.pth; or "hub:OWNER/NAME" for what
+        lies on a Hugging Face Hub.
     discriminator: a second file, of the discriminator alone or of a model that has one; it replaces what `path` has.
     facts: what the file does not say, by name: `resolution` and `num_train_steps`, `beta_schedule`, `beta_start`,
         `beta_end` of a denoiser; `conv_clamp`, `mbstd_group_size`, `magnitude_ema_beta`, `resolution` of a bare state
@@ -45,7 +47,8 @@ def load(path: str | Path, *, discriminator: str | Path | None = None, **facts: 
         file states otherwise, or that is no question there.
     """
     told = Facts(facts)
-    model = _model(Path(os.path.expanduser(path)), told)
+    place = hub.fetched(path) if hub.recognized(path) else Path(os.path.expanduser(path))
+    model = _model(place, told)
     if discriminator is None:
         return model
     second = Path(os.path.expanduser(discriminator))
