@@ -118,6 +118,15 @@ def test_a_new_key_at_its_default_changes_nothing_and_a_lost_one_does():
     assert difference(counted(now), counted(RUN), default={key: 8}) == (key, 8, "not set")
 
 
+def test_a_term_that_was_not_chosen_is_no_new_key():
+    """It stands in the defaults of the command that chooses it now."""
+    before = {"loss": {"generator": {"nonsaturating": {"weight": 1.0}}}}
+    now = {"loss": {"generator": {"nonsaturating": {"weight": 1.0, "batch_share": 1.0}, "lpips": {"weight": 3.0}}}}
+    key = "loss.generator.lpips.weight"
+    assert difference(counted(before), counted(now), default=counted(now)) == (key, "not set", 3.0)
+    assert difference(judged({}), judged({"metric": {"x": {"a": 1}}}), default={"metric.x.a": 1})[0] == "metric.x.a"
+
+
 def test_files_count_by_content():
     moved = copy.deepcopy(RUN)
     moved["teacher"]["path"], moved["data"]["path"] = "elsewhere.pkl", "elsewhere.zip"

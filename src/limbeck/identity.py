@@ -22,6 +22,7 @@ JUDGING = ("metric", "protocol")
 WATCHING_NAMES = ("num_workers", "log_every_kimg", "log_every_seconds")  # wherever they stand
 PATHS = ("path", "trunk_path", "sparse")  # of files that count by content
 WATCHING_CALLBACKS = "limbeck.callbacks."
+SEVERAL = ("loss.generator", "loss.discriminator", "companion", "callback", "metric", "protocol.metrics")
 ABSENT = object()
 
 Content = Mapping[str, str]
@@ -67,7 +68,7 @@ def difference(
     """
     for key in dict.fromkeys((*now, *saved)):
         before, after = saved.get(key, ABSENT), now.get(key, ABSENT)
-        if before == after or (before is ABSENT and after == default.get(key, ABSENT)):
+        if before == after or (before is ABSENT and after == default.get(key, ABSENT) and _only_newer(key, saved)):
             continue
         name = _content_of(key)
         if name and (content is None or (name in content[0] and content[0][name] == content[1].get(name))):
@@ -78,6 +79,15 @@ def difference(
         if before is not None and before != after:
             return name, f"content {before[:12]}…", f"content {str(after)[:12]}…"
     return None
+
+
+def _only_newer(key: str, saved: Mapping[str, Any]) -> bool:
+    """Whether a setting is missing in a run because its program did not know it, and not because nobody chose it."""
+    group = next((group for group in SEVERAL if key.startswith(f"{group}.")), None)
+    if group is None:
+        return True
+    chosen = f"{group}.{key.removeprefix(f'{group}.').partition('.')[0]}."
+    return any(other.startswith(chosen) for other in saved)
 
 
 def _content_of(key: str) -> str | None:

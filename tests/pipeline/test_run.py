@@ -100,3 +100,23 @@ def test_a_run_killed_before_its_first_checkpoint_starts_over_the_same(tmp_path)
         (again / name).write_bytes((whole / name).read_bytes())
     assert run("train.py", *tiny(again, *more)).returncode == 0
     assert_same_student(whole, again)
+
+
+def test_a_run_with_nothing_chosen_is_judged_by_its_costs(tmp_path):
+    """No metrics, callbacks or loggers; then the same student by a metric, which is no other run but another report."""
+    folder = tmp_path / "run"
+    few = ["kimg=0.016", "checkpoint_kimg=1", "callback=[]", "logger=[]", "metric=[]"]
+    done = run("train.py", *tiny(folder, *few))
+    assert done.returncode == 0, done.stderr
+    row = json.loads((folder / "report.json").read_text())["rows"][-1]
+    assert row["metrics"] == {}
+    assert row["num_parameters"] > 0
+    assert not (folder / "metrics.csv").exists()
+    refused = run("train.py", *tiny(folder, *few[:-1]))
+    assert refused.returncode == 2
+    assert "metric.kid_random" in refused.stderr
+    assert f"evaluate.py model={folder}" in refused.stderr
+    (folder / "report.json").unlink()  # as if the evaluation had not worked
+    again = run("train.py", *tiny(folder, *few[:-1]))
+    assert again.returncode == 0, again.stderr
+    assert "kid_random" in json.loads((folder / "report.json").read_text())["rows"][-1]["metrics"]

@@ -34,18 +34,19 @@ class Ranks:
             for rank in range(2)
         ]
 
-    def wait_until(self, happened, seconds: float = 200.0) -> None:
+    def wait_until(self, happened, seconds: float = 500.0) -> None:
         until = time.monotonic() + seconds
         while not happened() and time.monotonic() < until and all(p.poll() is None for p in self.processes):
             time.sleep(0.02)
 
-    def ended(self, seconds: float = 200.0) -> tuple[list[int], str, str]:
+    def ended(self, seconds: float = 500.0) -> tuple[list[int], str, str]:
         """Exit codes, and what both said on standard output and error."""
         try:
             said = [process.communicate(timeout=seconds) for process in self.processes]
         finally:
             for process in self.processes:
                 process.kill()
+                process.communicate()
         return [p.returncode for p in self.processes], said[0][0] + said[1][0], said[0][1] + said[1][1]
 
 

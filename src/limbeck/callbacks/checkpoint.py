@@ -21,7 +21,8 @@ from limbeck.terminal import announce
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 TERMINATED, INTERRUPTED = 143, 130
 AGREE_EVERY = 4  # steps after which several processes ask one another whether anybody was told to stop
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)  # SLURM, its warning, submitit, Ctrl-C
+# SLURM, its warning, submitit, Ctrl-C
+SIGNALS = [getattr(signal, n) for n in ("SIGTERM", "SIGUSR1", "SIGUSR2", "SIGINT") if hasattr(signal, n)]
 
 
 class ImageCounting(Protocol):
@@ -123,7 +124,7 @@ class Checkpoint(pl.Callback):
         if told == signal.SIGINT:
             raise SystemExit(INTERRUPTED)
         before = self._previous.get(self._told)
-        if self._told == signal.SIGUSR2 and callable(before):
+        if self._told == getattr(signal, "SIGUSR2", None) and callable(before):
             before(self._told, None)
         raise SystemExit(TERMINATED)
 
