@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from limbeck.data.base import ImageDataset, ImageFacts, ImageSource
-from limbeck.data.derived import Derived, gray, rotated, smaller
+from limbeck.data.derived import Derived, gray, lines, rotated, smaller
 from limbeck.data.loading import heldout_batches, train_loader
 from limbeck.errors import UserError
 
@@ -100,3 +100,12 @@ def test_other_data_have_nothing_to_start_from():
     with pytest.raises(UserError, match="Source holds no images to start from"):
         Source().sources()
     assert Source().targets() is None
+
+
+def test_lines_by_hand():
+    image = torch.zeros(1, 3, 5, 5, dtype=torch.uint8)
+    image[:, :, :, 3:] = 90  # 35 % of 255 are 89.25
+    assert lines(image)[0, 0, 2].tolist() == [255, 255, 0, 0, 255]
+    assert (lines(image, contrast=0.36) == 255).all()
+    with pytest.raises(UserError, match=r"data\.view\.contrast=2: must lie in \[0, 1\]"):
+        lines(image, contrast=2)

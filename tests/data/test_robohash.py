@@ -126,7 +126,7 @@ def telling_pixels(parts: list[np.ndarray], per_layer: int = 16) -> np.ndarray:
 def test_no_held_out_robot_is_in_the_training_set(resolution):
     """All 1.3e7 robots by some 70 pixels: robots that differ there differ."""
     source = RoboHash(kind="robots", resolution=resolution)
-    train, heldout, pixels = source.train(), source.heldout(), telling_pixels(source._parts)
+    train, heldout, pixels = source.train(), source.heldout(), telling_pixels(source.parts)
     for images in (train, heldout):
         images.layers = [
             tuple(np.ascontiguousarray(x.reshape(*x.shape[:2], 1, -1)[..., pixels]) for x in layer)

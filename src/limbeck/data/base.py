@@ -12,7 +12,9 @@ from torch.utils.data import Dataset
 
 from limbeck.errors import UserError
 
-Batch = tuple[Tensor, Tensor]  # images and labels; training batches of translation data have source images beside them
+# Images uint8 [n, c, h, w] and labels (int64 [n], or float32 [n, k] of attributes); in training on data of two kinds of
+# images also the sources uint8 [n, c', h', w'] that are translated.
+Batch = tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)
@@ -51,13 +53,28 @@ class ImageDataset(Dataset[tuple[Tensor, int]], ABC):
         """One image [c, h, w] as uint8 and its label."""
         if not 0 <= index < len(self):
             raise IndexError(f"image {index} of {len(self)}")
-        images, labels = self.batch(np.array([index]))
+        images, labels = self.batch(np.array([index]))[:2]
         return images[0], int(labels[0])
 
     def __getitems__(self, indices: list[int]) -> list[tuple[Tensor, int]]:
         """Several items at once, as an ordinary DataLoader asks for them."""
-        images, labels = self.batch(np.asarray(indices, dtype=np.int64))
+        images, labels = self.batch(np.asarray(indices, dtype=np.int64))[:2]
         return list(zip(images, labels.tolist(), strict=True))
+
+
+class Column(ImageDataset):
+    """Of a set whose batches are triples: the images alone (0), or their sources alone (2), with the labels."""
+
+    def __init__(self, pairs: ImageDataset, part: int) -> None:
+        self.pairs = pairs
+        self.part = part
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def batch(self, indices: np.ndarray) -> Batch:
+        found = self.pairs.batch(indices)
+        return found[self.part], found[1]
 
 
 class Mirrored(ImageDataset):

@@ -129,13 +129,7 @@ def decoded(
 
     Raises: UserError naming the file.
     """
-    picture = opened(io.BytesIO(content), name)
-    check_channels(num_channels(picture), name, channels=channels)
-    try:
-        picture.load()  # PNG may keep its EXIF behind the pixels
-        picture = _on_white(upright(picture)).convert("L" if channels == 1 else "RGB")
-    except UNREADABLE as error:
-        raise UserError(f"{name}: damaged image ({' '.join(str(error).split())})") from error
+    picture = shown(content, name, channels=channels)
     check_size(picture.size, name, resolution=resolution, resize=resize, crop=crop)
     if crop is not None:
         picture = picture.crop(crop)
@@ -143,6 +137,20 @@ def decoded(
         picture = picture.resize((resolution, resolution), FILTERS[resize], box=_center(picture.size))
     pixels = np.asarray(picture)
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+
+
+def shown(content: bytes, name: str, *, channels: int = 3) -> Image.Image:
+    """One image at its own size as a viewer shows it: upright, on white, in grey (1 channel) or color (3).
+
+    Raises: UserError naming the file.
+    """
+    picture = opened(io.BytesIO(content), name)
+    check_channels(num_channels(picture), name, channels=channels)
+    try:
+        picture.load()  # PNG may keep its EXIF behind the pixels
+        return _on_white(upright(picture)).convert("L" if channels == 1 else "RGB")
+    except UNREADABLE as error:
+        raise UserError(f"{name}: damaged image ({' '.join(str(error).split())})") from error
 
 
 def _on_white(picture: Image.Image) -> Image.Image:

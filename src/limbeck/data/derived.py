@@ -31,6 +31,18 @@ def gray(images: UInt8[Tensor, "n 3 h w"]) -> UInt8[Tensor, "n 1 h w"]:
     return (images * weights).sum(dim=1, keepdim=True).round().to(torch.uint8)
 
 
+def lines(images: UInt8[Tensor, "n 3 h w"], *, contrast: float = 0.35) -> UInt8[Tensor, "n 1 h w"]:
+    """A drawing: 0 where luminance varies within one pixel around by more than `contrast` of its range, else 255.
+
+    Raises: UserError for a contrast outside [0, 1].
+    """
+    if not 0 <= contrast <= 1:
+        raise UserError(f"data.view.contrast={contrast}: must lie in [0, 1]")
+    around = F.pad(gray(images).float(), (1, 1, 1, 1), mode="replicate")
+    range_ = F.max_pool2d(around, 3, stride=1) + F.max_pool2d(-around, 3, stride=1)
+    return torch.where(range_ > 255 * contrast, 0, 255).to(torch.uint8)
+
+
 def rotated(images: UInt8[Tensor, "n 3 h w"]) -> UInt8[Tensor, "n 3 h w"]:
     """The same pictures with their colors exchanged: green, blue, red in place of red, green, blue."""
     return images[:, [1, 2, 0]]

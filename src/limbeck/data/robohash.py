@@ -66,6 +66,27 @@ def distinct(parts: Float[np.ndarray, "k c h w"]) -> Float[np.ndarray, "m c h w"
     return parts[np.sort(first)]
 
 
+def package_folder() -> Path:
+    """Where the installed package keeps its sets of parts. Raises: UserError if it is not installed."""
+    package = importlib.util.find_spec("robohash")
+    if package is None or not package.submodule_search_locations:
+        raise UserError("data=robohash: the package robohash is not installed; allowed: pip install robohash")
+    return Path(package.submodule_search_locations[0]) / "sets"
+
+
+def fused(parts: list[np.ndarray]) -> list[Layer]:
+    """Layers of parts, bottom layer first, the lowest one on white; neighbours joined while that is small."""
+    layers: list[np.ndarray] = []
+    for above in parts:
+        if layers and len(layers[-1]) * len(above) <= MAX_FUSED:
+            joined = over(layers.pop()[:, None], above[None])
+            above = joined.reshape(-1, *above.shape[1:])
+        layers.append(above)
+    white = np.array([255, 255, 255, 0], dtype=np.float32)[:, None, None]
+    layers[0] = over(np.broadcast_to(white, layers[0].shape), layers[0])
+    return [(np.ascontiguousarray(layer[:, :3]), np.ascontiguousarray(layer[:, 3:])) for layer in layers]
+
+
 class RoboHash(ImageSource):
     """Cats (3.2e5 combinations of parts) or robot heads (1.3e7), one in twenty of them held out.
 
@@ -111,10 +132,7 @@ class RoboHash(ImageSource):
             raise UserError(f"data.kind={self.kind!r}: allowed: {', '.join(FOLDERS)}")
         if self.resolution not in RESOLUTIONS:
             raise UserError(f"data.resolution={self.resolution!r}: allowed for RoboHash: 32, 64")
-        package = importlib.util.find_spec("robohash")
-        if package is None or not package.submodule_search_locations:
-            raise UserError("data=robohash: the package robohash is not installed; allowed: pip install robohash")
-        folder = Path(package.submodule_search_locations[0]) / "sets" / FOLDERS[self.kind]
+        folder = package_folder() / FOLDERS[self.kind]
         layers = sorted((layer for layer in folder.glob("*#*")), key=lambda layer: layer.name.split("#")[1])
         files = [sorted(layer.glob("*.png")) for layer in layers]
         if not files or not all(files):
@@ -122,26 +140,18 @@ class RoboHash(ImageSource):
         return files
 
     @cached_property
-    def _parts(self) -> list[np.ndarray]:
+    def parts(self) -> list[np.ndarray]:
         """Different parts of each layer, bottom layer first: [k, 4, r, r] in the channels of `over`."""
         return [distinct(np.stack([shrunk(Image.open(path), self.resolution) for path in f])) for f in self._files]
 
     @cached_property
     def _num_parts(self) -> list[int]:
-        return [len(parts) for parts in self._parts]
+        return [len(parts) for parts in self.parts]
 
     @cached_property
     def _layers(self) -> list[Layer]:
         """Parts of each layer, the lowest one on white; neighbours joined while that is small."""
-        layers: list[np.ndarray] = []
-        for above in self._parts:
-            if layers and len(layers[-1]) * len(above) <= MAX_FUSED:
-                joined = over(layers.pop()[:, None], above[None])
-                above = joined.reshape(-1, *above.shape[1:])
-            layers.append(above)
-        white = np.array([255, 255, 255, 0], dtype=np.float32)[:, None, None]
-        layers[0] = over(np.broadcast_to(white, layers[0].shape), layers[0])
-        return [(np.ascontiguousarray(layer[:, :3]), np.ascontiguousarray(layer[:, 3:])) for layer in layers]
+        return fused(self.parts)
 
 
 def _name(files: list[Path]) -> str:
