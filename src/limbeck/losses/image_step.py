@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -142,17 +142,36 @@ class ImageStep(Step):
 
 @dataclass
 class JudgedStep(ImageStep):
-    """One micro-batch in which the student is trained and discriminators say what they think of its images."""
+    """One micro-batch in which the student is trained and discriminators say what they think of its images.
+
+    judging_kind: of what `judging` returns.
+    """
+
+    judging_kind: ClassVar[type["JudgingStep"]]
 
     @property
     @abstractmethod
     def fake_logits(self) -> dict[str, Float[Tensor, " n"]]:
         """Each discriminator's logits of generated images, those of all patches in a row."""
 
+    @abstractmethod
+    def posing(self, who: str, judge: str | None = None) -> "JudgedStep":
+        """This micro-batch with what "teacher" or "student" makes of it in the student's place; passes are shared.
+
+        judge: name of the only discriminator that is asked; None asks all.
+        """
+
+    @abstractmethod
+    def judging(self) -> "JudgingStep":
+        """The discriminators' micro-batch of these images, which keep their gradient; trained or not, all are asked."""
+
 
 @dataclass
 class JudgingStep(Step):
-    """One micro-batch in which the discriminators are trained; generated images carry no gradient."""
+    """One micro-batch in which the discriminators are trained; generated images carry no gradient.
+
+    The exception is `JudgedStep.judging`, where they keep it.
+    """
 
     @property
     @abstractmethod
@@ -173,7 +192,7 @@ class JudgingStep(Step):
 class Bout:
     """What one discriminator is shown in one micro-batch.
 
-    logits: of images, by their label if it reads any; real, fake: [n, c, h, w], without gradient.
+    logits: of images, by their label if it reads any; real, fake: [n, c, h, w].
     """
 
     logits: Callable[[Tensor], Tensor]

@@ -5,14 +5,19 @@ Only loss values are compared, not images. The paper's table says that the discr
 write the original one: choose by `discriminator.frozen`.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from limbeck.architectures.base import Network
 from limbeck.errors import UserError
-from limbeck.losses.adversarial import discriminator_logistic, generator_logistic
-from limbeck.losses.steps import GeneratorStep
-from limbeck.losses.weighted import Term
+from limbeck.losses.adversarial import NonSaturatingDiscriminator, NonSaturatingGenerator, sum_of
+from limbeck.losses.image_step import JudgedStep, Step
+from limbeck.losses.weighted import Term, Weighted, checked_terms
+from limbeck.model import Pair
 from limbeck.parallel import joint_mean
 
 EPSILON = 1e-4
@@ -27,26 +32,16 @@ def relative_difference(original: Float[Tensor, ""], compressed: Float[Tensor, "
     return (original - compressed).abs() / original.abs().clamp_min(EPSILON)
 
 
-def gradient_penalty(
-    judge: nn.Module, image: Float[Tensor, "n c h w"], label: Tensor | None, *, create_graph: bool
-) -> Float[Tensor, ""]:
-    """Mean over images of (|d logit / d image| - 1)^2, in float32.
-
-    Source: Gulrajani et al., "Improved Training of Wasserstein GANs", 2017.
-    """
-    with torch.autocast(image.device.type, enabled=False), torch.enable_grad():
-        image = image.float() if create_graph else image.float().detach().requires_grad_(True)
-        (gradient,) = torch.autograd.grad(judge(image, label).sum(), image, create_graph=create_graph)
-    return (gradient.flatten(1).norm(dim=1) - 1).square().mean()
-
-
 class SelfSupervised(Term):
-    """Relative difference of the generator's loss, plus `discriminator_weight` times that of the discriminator's.
+    """Weighted relative differences of the generator's terms, plus `discriminator_weight` times the discriminator's.
 
-    discriminator_weight: lambda of the paper. penalty_weight: delta, for baselines trained with a gradient penalty
-        between real and generated images (10 for StarGAN). StyleGAN2's own penalty, R1, looks at real images only: it
-        is equal for teacher and student and drops out.
-    judge: name of the discriminator; None takes the first.
+    generator, discriminator: the terms of the baseline that trained the teacher, with the weights that they have there
+        (alpha, beta and delta of the paper; the adversarial ones 1). Each is evaluated on the micro-batch and on the
+        micro-batch with the teacher's output in the student's place, from the same random numbers; `every_steps` and
+        `batch_share` do not matter. By default the non-saturating loss. StyleGAN2's penalty, R1, looks at real images
+        only: it would be equal on both sides.
+    discriminator_weight: lambda of the paper.
+    judge: name of the only discriminator that is asked; None asks all.
 
     The values are averages over one micro-batch of all processes, so several processes train as one with the joint
     batch does, as far as the discriminator treats images alone.
@@ -54,36 +49,68 @@ class SelfSupervised(Term):
 
     reads_judges = True
 
-    def __init__(self, *, discriminator_weight: float = 0.5, penalty_weight: float = 0.0, judge: str | None = None):
+    def __init__(
+        self,
+        *,
+        generator: Mapping[str, Any] | None = None,
+        discriminator: Mapping[str, Any] | None = None,
+        discriminator_weight: float | int = 0.5,
+        judge: str | None = None,
+    ):
         super().__init__()
-        self.discriminator_weight, self.penalty_weight, self.judge = discriminator_weight, penalty_weight, judge
+        plain = Weighted(term=NonSaturatingGenerator()), Weighted(term=NonSaturatingDiscriminator())
+        self.generator = nn.ModuleDict(
+            _terms("generator", {"nonsaturating": plain[0]} if generator is None else generator)
+        )
+        given = {"nonsaturating": plain[1]} if discriminator is None else discriminator
+        self.discriminator = nn.ModuleDict(_terms("discriminator", given) if given else {})
+        self.discriminator_weight, self.judge = discriminator_weight, judge
 
-    def forward(self, step: GeneratorStep) -> Tensor:
+    def check(self) -> None:
+        for weighted in self._all():
+            weighted.term.check()
+
+    def check_fits(self, name: str, offered: type, generator: Network) -> None:
+        super().check_fits(name, offered, generator)
+        for terms, kind in ((self.generator, offered), (self.discriminator, getattr(offered, "judging_kind", object))):
+            for inner, weighted in terms.items():
+                weighted.term.check_fits(f"{name}, baseline term {inner!r}", kind, generator)
+
+    def describe(self) -> dict[str, Any]:
+        terms = {"generator": self.generator, "discriminator": self.discriminator}
+        return {side: {name: weighted.weight for name, weighted in some.items()} for side, some in terms.items()}
+
+    def prepare(self, pair: Pair, *, half: bool) -> None:
+        for weighted in self._all():
+            weighted.term.prepare(pair, half=half)
+
+    def forward(self, step: JudgedStep) -> Tensor:
         judges = step.players.discriminators
-        name = self.judge or next(iter(judges))
-        if name not in judges:
-            raise UserError(f"self_supervised.judge={name!r}: must be a discriminator of this run: {', '.join(judges)}")
-        teacher, student = (step.judged(who, name) for who in ("teacher", "student"))
-        total = _compared(generator_logistic(teacher), generator_logistic(student))
-        if self.discriminator_weight:
-            real = step.judged("real", name)
-            difference = _compared(discriminator_logistic(real, teacher), discriminator_logistic(real, student))
-            if self.penalty_weight:
-                difference = difference + self.penalty_weight * self._penalty_difference(step, judges[name])
-            total = total + self.discriminator_weight * difference
+        if self.judge is not None and self.judge not in judges:
+            raise UserError(
+                f"self_supervised.judge={self.judge!r}: must be a discriminator of this run: {', '.join(judges)}"
+            )
+        teacher, student = (step.posing(who, self.judge) for who in ("teacher", "student"))
+        total = differences(self.generator, teacher, student)
+        if self.discriminator_weight and len(self.discriminator):
+            found = differences(self.discriminator, teacher.judging(), student.judging())
+            total = total + self.discriminator_weight * found
         return total
 
-    @staticmethod
-    def _penalty_difference(step: GeneratorStep, judge: nn.Module) -> Tensor:
-        """The same random places between real and generated images on both sides."""
-        assert step.real_image is not None
-        share = torch.rand(len(step.real_image), 1, 1, 1, device=step.real_image.device)
-        places = (image.lerp(step.real_image, share) for image in (step.teacher_image, step.student_image))
-        original, compressed = (
-            gradient_penalty(judge, place, step.draw.label, create_graph=place.requires_grad) for place in places
-        )
-        return _compared(original, compressed)
+    def _all(self) -> list[Weighted]:
+        return [*self.generator.values(), *self.discriminator.values()]  # type: ignore[list-item]
 
 
-def _compared(original: Tensor, compressed: Tensor) -> Tensor:
-    return relative_difference(joint_mean(original), joint_mean(compressed))
+def differences(terms: nn.ModuleDict, teacher: Step, student: Step) -> Float[Tensor, ""]:
+    """Sum of the terms' weighted relative differences between two steps; both sides see the same random numbers."""
+    parameter = next(student.players.student.parameters())
+    with torch.random.fork_rng(devices=[parameter.device] if parameter.is_cuda else []):
+        original = {name: weighted.term(teacher) for name, weighted in terms.items()}
+    return sum_of(
+        weighted.weight * relative_difference(joint_mean(original[name]), joint_mean(weighted.term(student)))
+        for name, weighted in terms.items()
+    )
+
+
+def _terms(player: str, terms: Mapping[str, Any]) -> dict[str, Weighted]:
+    return checked_terms(f"generator.self_supervised.term.{player}", terms)

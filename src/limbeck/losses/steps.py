@@ -148,6 +148,35 @@ class GeneratorStep(LatentStep, JudgedStep):
                 self._cache[who, name] = self.players.discriminators[name](image, label)
         return self._cache[who, name]
 
+    def posing(self, who: str, judge: str | None = None) -> "GeneratorStep":
+        judges = {n: network for n, network in self.players.discriminators.items() if judge in (None, n)}
+        if who == "student":
+            posed = replace(self, players=replace(self.players, discriminators=judges))
+            posed.__dict__ |= {"_student_pass": self._student_pass, "student_style": self.student_style}
+            return posed
+        players = replace(self.players, discriminators=judges, student=self.teacher.network)
+        posed = replace(self, players=players, _cache={})
+        posed.__dict__ |= {"_student_pass": self._teacher_pass, "student_style": self.teacher_style}
+        return posed
+
+    def judging(self) -> "DiscriminatorStep":
+        if self.real_image is None:
+            raise ValueError("a loss term compares with real images, but this step has none")
+        step = DiscriminatorStep(
+            self.players,
+            self.draw,
+            self.real_image,
+            self.real_label,
+            images_seen=self.images_seen,
+            feature_resolutions=self.feature_resolutions,
+        )
+        step.__dict__ |= {
+            "fake_image": self.student_image,
+            "fake_logits": self.fake_logits,
+            "real_logits": {name: self.judged("real", name) for name in self.players.discriminators},
+        }
+        return step
+
     @property
     def student_has_passed(self) -> bool:
         return "_student_pass" in self.__dict__
@@ -201,3 +230,6 @@ class DiscriminatorStep(LatentStep, JudgingStep):
 
     def _logits(self, judge: nn.Module, image: Tensor) -> Tensor:
         return judge(image, self.real_label)
+
+
+GeneratorStep.judging_kind = DiscriminatorStep

@@ -5,7 +5,7 @@ so one cycle term serves a CycleGAN, whose second network goes back, and StarGAN
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
 import torch
@@ -126,6 +126,31 @@ class TranslationStep(JudgedStep):
         """The wanted image, where the data are paired."""
         return self.ways[0].real
 
+    def posing(self, who: str, judge: str | None = None) -> "TranslationStep":
+        """The teacher translates back, too, where the student does; the other direction stays as it is."""
+        judges = {n: network for n, network in self.players.discriminators.items() if judge in (None, n)}
+        players, ways = replace(self.players, discriminators=judges), []
+        if who == "teacher":
+            players = replace(players, student=self.teacher.network)
+        for way in self.ways:
+            some = {name: network for name, network in way.judges.items() if judge in (None, name)}
+            posed = replace(way, judges=some)
+            if who == "teacher" and way.back is self.players.student:
+                posed.back = self.teacher
+            if who == "teacher" and way.generator is self.players.student:
+                posed.generator = self.teacher
+                posed.__dict__["fake"] = self.teacher_image
+            else:
+                posed.__dict__["fake"] = way.fake
+            ways.append(posed)
+        return replace(self, players=players, ways=ways, _cache={})
+
+    def judging(self) -> "TranslationJudgingStep":
+        ways = [replace(way, pool=None) for way in self.ways]
+        for way, own in zip(ways, self.ways, strict=True):
+            way.__dict__ |= {"fake": own.fake, "shown": own.fake}
+        return TranslationJudgingStep(self.players, images_seen=self.images_seen, ways=ways)
+
     @property
     def student_has_passed(self) -> bool:
         return "fake" in self.ways[0].__dict__
@@ -173,3 +198,6 @@ class TranslationJudgingStep(JudgingStep):
             for way in self.ways
             for judge in way.judges.values()
         ]
+
+
+TranslationStep.judging_kind = TranslationJudgingStep
