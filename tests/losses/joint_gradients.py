@@ -83,7 +83,7 @@ def gradients_of(pair: Pair, players: Players, term: Term, share: slice) -> list
 def gradients_of_gates(pair: Pair, players: Players, share: slice) -> list[torch.Tensor]:
     """Of the alphas."""
     gates = Gates(optimizer=torch.optim.Adam)
-    gates.prepare(pair, Game(players, {}, {}, Sampling(BATCH)))
+    gates.prepare(pair, SimpleNamespace(game=Game(players, {}, {}, Sampling(BATCH))))
     gates.loss.feature_resolutions = ()
     torch.manual_seed(1)
     latents, real = torch.randn(2, BATCH, 8), torch.rand(BATCH, 3, 16, 16) * 2 - 1
