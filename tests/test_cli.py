@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import limbeck
+from limbeck.architectures import stylegan3
 from limbeck.architectures.stylegan2 import Discriminator, Generator
 from limbeck.cli import main
 
@@ -32,6 +33,15 @@ def test_inspect_prints_architecture_costs_and_history(native, capsys):
         "ratio=0.5",
     ):
         assert expected in printed
+
+
+def test_inspect_tells_what_fixed_filters_cost(tmp_path, capsys):
+    generator = stylegan3.Generator(resolution=16, widths=[4, 4], num_layers=1, num_critical=0, z_dim=4, w_dim=4)
+    main(["inspect", str(limbeck.save(limbeck.Model(generator), tmp_path / "a.safetensors"))])
+    printed = capsys.readouterr().out
+    assert "generator: stylegan3 Generator" in printed
+    assert f"MACs per image: {generator.macs():,}\n" in printed
+    assert f"MACs in fixed filters, beside these: {generator.filter_macs():,}\n" in printed
 
 
 def test_inspect_tells_what_is_switched_off(native, tmp_path, capsys):
