@@ -82,3 +82,13 @@ def test_macs_by_hand():
     # 2 samples become 4: six samples are read for each of 2 x 4 and 4 x 4 values; then twelve for 4 x 1 and 1 x 1.
     assert filter_macs(2, 4, 1, num_taps=12, radial=False) == 6 * (8 + 16) + 12 * (4 + 1)
     assert filter_macs(2, 4, 1, num_taps=12, radial=True) == 6 * (8 + 16) + 144
+
+
+@pytest.mark.parametrize("size", [0.3, 0.6, 3.0])
+def test_the_limit_acts_whenever_it_can(size):
+    """It is left out where no value can reach it; the largest possible input, all taps' signs, is found."""
+    up_filter, down_filter = low_pass(12, **FIRST).double(), low_pass(12, **FIRST).double()
+    x = torch.randn(1, 1, 16, 16, dtype=torch.float64).sign() * size
+    how = {"up": 2, "crop": 2, "clamp": 1.0}
+    found, expected = filtered_leaky_relu(x, up_filter, down_filter, **how), inserted(x, up_filter, down_filter, **how)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)

@@ -78,10 +78,11 @@ def filtered_leaky_relu(
     """
     gain = up * 2**0.25  # per axis
     taps = (up_filter * gain).to(x.dtype)
+    clamped = clamp is not None and _may_reach(clamp, x, taps)
     x = _along_both(x, taps, F.conv_transpose2d, stride=up, padding=crop)
     in_place = not x.requires_grad
     x = F.leaky_relu(x, SLOPE, inplace=True)
-    if clamp is not None:
+    if clamped:
         x = x.clamp_(-clamp, clamp) if in_place else x.clamp(-clamp, clamp)
     taps = down_filter.to(x.dtype)
     if taps.ndim == 1:
@@ -90,12 +91,23 @@ def filtered_leaky_relu(
     return F.conv2d(x, taps.expand(channels, 1, *taps.shape), stride=2, groups=channels)
 
 
+def _may_reach(limit: float, x: Tensor, taps: Tensor) -> bool:
+    """Whether a value filtered by `taps` along both axes can be as large as `limit`; True where asking would cost more.
+
+    The clamp is a whole pass over the largest map, and hardly ever acts.
+    """
+    if x.device.type != "cpu" or torch.compiler.is_compiling() or torch.compiler.is_exporting():
+        return True
+    largest = torch.linalg.vector_norm(x.detach().float(), math.inf) * taps.abs().sum().float().square()
+    return bool(largest > 0.99 * limit)
+
+
 def _along_both(x: Tensor, taps: Tensor, convolution, *, stride: int, padding: int = 0) -> Tensor:
-    """A depthwise convolution down the columns, then one along the rows."""
+    """A depthwise convolution along the rows, then one down the columns: the faster order with channels last."""
     channels = x.shape[1]
-    column, row = (taps.view(shape).expand(channels, 1, *shape) for shape in ((-1, 1), (1, -1)))
-    x = convolution(x, column, stride=(stride, 1), padding=(padding, 0), groups=channels)
-    return convolution(x, row, stride=(1, stride), padding=(0, padding), groups=channels)
+    row, column = (taps.view(shape).expand(channels, 1, *shape) for shape in ((1, -1), (-1, 1)))
+    x = convolution(x, row, stride=(1, stride), padding=(0, padding), groups=channels)
+    return convolution(x, column, stride=(stride, 1), padding=(padding, 0), groups=channels)
 
 
 def filter_macs(size: int, temporary: int, out: int, *, num_taps: int, radial: bool) -> int:
