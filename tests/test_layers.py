@@ -7,7 +7,20 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "limbeck"
 LAYERS = [
-    {"errors", "files", "cache", "parallel", "devices", "images", "startup", "lock", "processes", "terminal", "seeds"},
+    {
+        "arguments",
+        "errors",
+        "files",
+        "cache",
+        "parallel",
+        "devices",
+        "images",
+        "startup",
+        "lock",
+        "processes",
+        "terminal",
+        "seeds",
+    },
     {"functional"},
     {"architectures", "embeddings"},
     {"masks", "masking"},

@@ -17,6 +17,7 @@ import safetensors.torch
 import torch
 
 from limbeck.architectures.base import Network, class_path, network_class
+from limbeck.arguments import kind
 from limbeck.errors import CheckpointError, UserError
 from limbeck.files import written_aside
 from limbeck.masking import Masks, check_masks, packed, unpacked
@@ -58,6 +59,9 @@ class Pair:
 
 def save(model: Model, path: str | Path, dtype: torch.dtype | None = None) -> Path:
     """Write a model as safetensors, aside and renamed; `dtype` stores floating-point weights narrower."""
+    kind(model, "model", Model, "a Model, as limbeck.load gives it")
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise UserError(f"dtype={dtype!r}: must be a floating-point type of torch, or None")
     header, tensors = _contents(model, dtype)
     header = {"format": FORMAT, **header}
     # One entry only: safetensors writes several in random order, and equal models shall be equal files.

@@ -93,7 +93,7 @@ def test_labels_are_drawn_uniformly_or_taken():
 
 @pytest.mark.parametrize("arguments", [{"n": 0}, {"n": 2, "noise": "loud"}])
 def test_wrong_arguments_are_refused(model, arguments):
-    with pytest.raises(UserError, match=r"num_images=0|noise='loud'"):
+    with pytest.raises(UserError, match=r"n=0|noise='loud'"):
         sample(model, **arguments)
 
 
@@ -137,7 +137,7 @@ def test_settings_of_the_other_family_are_ignored(model, diffusion):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"), [({"steps": 51}, "steps=51: must be from 1 to 50"), ({"grid": "cubic"}, "kind='cubic'")]
+    ("arguments", "message"), [({"steps": 51}, "steps=51: must be from 1 to 50"), ({"grid": "cubic"}, "grid='cubic'")]
 )
 def test_wrong_arguments_of_a_denoiser(diffusion, arguments, message):
     with pytest.raises(UserError, match=message):

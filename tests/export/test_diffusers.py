@@ -154,3 +154,40 @@ def test_a_folder_that_differs_is_not_kept(tmp_path, monkeypatch):
     with pytest.raises(limbeck.UserError, match=r"not kept, because tensor 'conv_in\.bias'"):
         diffusers_export.Diffusers()(full(), tmp_path / "a")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("num_train_steps", [100, 1000])
+def test_readme_says_for_which_counts_of_steps_the_sampler_is_ours(num_train_steps):
+    text = "\n".join(diffusers_export.drawing(UNet(**(SMALL | {"num_train_steps": num_train_steps}))))
+    listed = text.partition("`num_inference_steps` is one of ")[2].partition(". Other counts")[0]
+    equal = [
+        count
+        for count in range(1, num_train_steps + 1)
+        # "leading" in diffusers: multiples of the rounded-down distance; the step before t lies that distance below it.
+        if time_grid(count, "uniform", num_train_steps) == [i * (num_train_steps // count) for i in range(count)]
+    ]
+    assert [int(count) for count in listed.split(", ")] == equal
+    assert "clip_sample=True" in text
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@torch.no_grad()
+def test_the_library_s_sampler_is_ours_for_these_counts(tmp_path):
+    imported("torchvision")
+    diffusers = pytest.importorskip("diffusers")
+    model = full(num_train_steps=60)
+    path = configured("export", "diffusers")(model, tmp_path / "a")
+    scheduler = diffusers.DDIMScheduler.from_pretrained(path / "scheduler")
+    noise = torch.randn(2, 3, 8, 8)
+    for count in range(1, 61):
+        scheduler.set_timesteps(count)
+        ours = time_grid(count, "uniform", 60)
+        same = scheduler.timesteps.tolist() == ours[::-1]
+        assert same == (count in diffusers_export.same_steps(60))
+        if same and count <= 6:
+            image = noise
+            for step in scheduler.timesteps:
+                image = scheduler.step(model.generator(image, step), step, image).prev_sample
+            expected = ddim(model.generator, noise, ours, model.generator.alpha_bar())
+            torch.testing.assert_close(image, expected, rtol=1e-3, atol=1e-3)

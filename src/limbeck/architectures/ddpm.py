@@ -447,6 +447,9 @@ class UNet(Network):
         if image.ndim != 4 or image.shape[1] != self.num_channels or any(side % multiple for side in image.shape[2:]):
             expected = f"[n, {self.num_channels}, h, w], h and w multiples of {multiple}"
             raise UserError(f"noisy_image: shape {tuple(image.shape)}, expected {expected}")
+        num_steps = self._arguments["num_train_steps"]
+        if isinstance(timestep, int) and not 0 <= timestep < num_steps:  # a tensor may lie on a device
+            raise UserError(f"timestep={timestep}: must be in 0..{num_steps - 1}")
         if isinstance(timestep, Tensor) and timestep.numel() not in (1, image.shape[0]):
             raise UserError(f"timestep: shape {tuple(timestep.shape)}, expected [{image.shape[0]}] or one for all")
 

@@ -90,7 +90,10 @@ class MappingNetwork(nn.Module):
                     raise UserError(f"latent: shape {tuple(latent.shape)}, expected [n, {self.z_dim}]")
                 parts.append(normalize_second_moment(latent.float()))
             if self.num_classes:
-                parts.append(normalize_second_moment(self.embed(one_hot(label, self.num_classes))))
+                rows = one_hot(label, self.num_classes)
+                if latent is not None and len(rows) != len(latent):
+                    raise UserError(f"label: {len(rows)} of them, expected one for each of {len(latent)} latents")
+                parts.append(normalize_second_moment(self.embed(rows)))
             x = torch.cat(parts, dim=1)
             for index in range(self.depth):
                 x = F.leaky_relu(self.get_submodule(f"fc{index}")(x), SLOPE) * GAIN
@@ -605,6 +608,8 @@ class Discriminator(Network):
         with torch.autocast(x.device.type, enabled=False):
             x = self.b4(x.float(), self.clamp)
             if self.num_classes:
+                if label is not None and len(label) != len(image):
+                    raise UserError(f"label: {len(label)} of them, expected one for each of {len(image)} images")
                 embedding = self.mapping(None, label)
                 x = (x * embedding).sum(dim=1, keepdim=True) / math.sqrt(embedding.shape[1])
         return x.squeeze(1)

@@ -15,12 +15,11 @@ from limbeck.errors import UserError
 from limbeck.evaluation.image_store import ImageStore
 from limbeck.evaluation.reference import num_reference_images
 from limbeck.evaluation.samples import Drawing, DrawnSamples, Progress
-from limbeck.evaluation.sampling import labelled_images
+from limbeck.evaluation.sampling import NOISES, labelled_images
 from limbeck.functional.diffusion import GRIDS
 from limbeck.metrics.base import Metric
 from limbeck.model import Model
 
-NOISES = ("random", "const", "none")
 DRAW_SETTINGS = ("noise", "truncation", "steps", "grid", "eta", "clip_sample")
 
 

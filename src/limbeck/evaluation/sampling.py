@@ -10,11 +10,14 @@ from torch import Tensor
 
 from limbeck.architectures.base import Network
 from limbeck.architectures.inputs import Inputs, drawn_inputs
+from limbeck.arguments import kind, number, one_of, switch, whole
 from limbeck.data.base import ImageDataset, ImageSource
 from limbeck.errors import UserError
+from limbeck.functional.diffusion import GRIDS
 from limbeck.model import Model
 from limbeck.seeds import batch_seed, seeded
 
+NOISES = ("random", "const", "none")
 AT_ONCE = 2**25  # numbers, 128 MiB
 
 
@@ -117,22 +120,57 @@ def sample(
     Of a generator: noise is "const" (stored noise), "random" or "none"; truncation is psi, 1 leaves styles as they are.
     Of a denoiser: DDIM in so many `steps` on a "uniform" or "quadratic" `grid` of time; `eta` 0 is deterministic;
     `clip_sample` keeps the estimate of the clean image within [-1, 1] at every step.
-    label: class indices [n]; None draws them, evenly or with the shares that classes have in `data`.
+    label: class indices [n], rows [n, num_classes], or one class for all; None draws them, evenly or with the shares
+    that classes have in `data`.
     data: holds the images from which a translation network starts, the first `n` of them.
     What is drawn on the way repeats exactly for the same seed and batch size.
 
     Raises: UserError if an argument is not among the allowed ones.
     """
-    inputs = inputs_of(model.generator, n, seed, data=data)
+    generator = kind(model, "model", Model, "a Model, as limbeck.load gives it").generator
+    n, batch_size = whole(n, "n", at_least=1), whole(batch_size, "batch_size", at_least=1)
+    seed, steps = whole(seed, "seed"), whole(steps, "steps", at_least=1)
+    noise, grid = one_of(noise, "noise", NOISES), one_of(grid, "grid", GRIDS)
+    truncation, eta = number(truncation, "truncation"), number(eta, "eta", low=0, high=1)
+    clip_sample = switch(clip_sample, "clip_sample")
+    if data is not None:
+        kind(data, "data", ImageSource, "a set of images, as limbeck.data makes them")
+    inputs = inputs_of(generator, n, seed, data=data)
     if label is not None:
-        inputs = Inputs(inputs.source, label)
-    how = {"noise": noise, "truncation": truncation}
+        inputs = Inputs(inputs.source, told_labels(label, n, generator.num_classes))
+    how: dict[str, Any] = {"noise": noise, "truncation": truncation}
     how |= {"steps": steps, "grid": grid, "eta": eta, "clip_sample": clip_sample}
     batches = [
         drawn_images(model.generator, inputs.part(start, start + batch_size), seed=batch_seed(seed, start), **how)
         for start in range(0, n, batch_size)
     ]
     return torch.cat(batches)
+
+
+def told_labels(label: Any, n: int, num_classes: int) -> Tensor:
+    """Labels as networks read them: class indices [n], or rows of numbers [n, num_classes].
+
+    label: such a tensor, anything that becomes one, or one class for all. num_classes: 0 of a network without labels.
+
+    Raises: UserError for labels of another length, or of classes that are not there.
+    """
+    if num_classes < 1:
+        raise UserError("label: this network draws no classes; leave it out")
+    try:
+        found = torch.as_tensor(label)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"label={label!r}: must be class indices") from error
+    found = found.expand(n) if found.ndim == 0 else found
+    if found.shape not in ((n,), (n, num_classes)):
+        raise UserError(f"label: shape {tuple(found.shape)}, expected [{n}] or [{n}, {num_classes}], or one class")
+    if found.ndim == 1:
+        if found.is_floating_point() or found.is_complex() or found.dtype == torch.bool:
+            raise UserError(f"label: numbers of type {found.dtype}, expected class indices in 0..{num_classes - 1}")
+        if found.min() < 0 or found.max() >= num_classes:
+            raise UserError(
+                f"label: classes from {found.min()} to {found.max()}, expected class indices in 0..{num_classes - 1}"
+            )
+    return found
 
 
 def stages(

@@ -40,7 +40,7 @@ class Diffusers(Exporter):
             written(aside / "model_index.json", index(bool(narrow)))
             if narrow:
                 (aside / "unet" / LOADER.name).write_text(LOADER.read_text())
-            (aside / "README.md").write_text("\n".join(readme(model, bool(narrow))) + "\n")
+            (aside / "README.md").write_text("\n".join(readme(model, network, bool(narrow))) + "\n")
             tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
             weights = aside / "unet" / diffusers.WEIGHTS[0]
             safetensors.torch.save_file(tensors, weights, metadata={"format": "pt", "terms": model.terms})
@@ -116,12 +116,43 @@ def index(pruned: bool) -> dict[str, Any]:
     }
 
 
-def readme(model: Model, pruned: bool) -> list[str]:
+def same_steps(num_train_steps: int) -> list[int]:
+    """Counts of steps for which diffusers' "leading" grid is our "uniform" one: those that divide the training's.
+
+    For others that grid is a multiple of the rounded-down distance, so it begins below the noisiest steps: of 1,000
+    steps 600 would begin at step 599, ours begins at 998.
+    """
+    return [count for count in range(1, num_train_steps + 1) if num_train_steps % count == 0]
+
+
+def drawing(network: UNet) -> list[str]:
+    """For which settings diffusers draws what this package draws, and how to say the others there."""
+    counts = same_steps(network.arguments["num_train_steps"])
+    lines = [
+        "From the same noise the pipeline draws the images that Limbeck draws (`grid=uniform`, `clip_sample=false`)"
+    ]
+    lines += [f"if `num_inference_steps` is one of {', '.join(map(str, counts))}. Other counts make another"]
+    lines += [
+        "grid of time steps there, and other images; so does `grid=quadratic`, which diffusers does not have.",
+        "",
+    ]
+    lines += [
+        "`eta` is an argument of the pipeline. A run whose protocol clips (`clip_sample=true`) is repeated by",
+        "",
+    ]
+    lines += ["```python", "from diffusers import DDIMScheduler", ""]
+    lines += ["pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, clip_sample=True)", "```", ""]
+    if network.alpha_bar()[-1] == 0:
+        lines += [f"This schedule ends in pure noise, and with {counts[-1]} steps diffusers divides by 0 there.", ""]
+    return lines
+
+
+def readme(model: Model, network: UNet, pruned: bool) -> list[str]:
     """How to load the folder, its licence note, and what happened to the model."""
     trust = ", trust_remote_code=True" if pruned else ""
     lines = ["# U-Net of DDPM", "", "```python", "from diffusers import DiffusionPipeline", ""]
     lines += [f'pipeline = DiffusionPipeline.from_pretrained("FOLDER"{trust})']
-    lines += ["images = pipeline(batch_size=4, num_inference_steps=100).images", "```", ""]
+    lines += ["images = pipeline(batch_size=4, num_inference_steps=100).images", "```", "", *drawing(network)]
     if pruned:
         lines += ["Its layers are narrower than `UNet2DModel` allows; `unet/pruned_unet.py` builds them.", ""]
     lines += [f"Terms: {model.terms or 'none stated'}", "", "History:", ""]

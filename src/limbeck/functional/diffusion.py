@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from limbeck.arguments import number, one_of, whole
 from limbeck.errors import UserError
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]  # noisy image [n, c, h, w], time step [n] -> estimate of the noise
@@ -126,8 +127,8 @@ def time_grid(num_steps: int, kind: str = "uniform", num_train_steps: int = 1000
     Source: DDIM's released code ("uniform", "quad").
     Differs: "uniform" has exactly n steps where n does not divide T; the released code takes more then.
     """
-    if kind not in GRIDS:
-        raise UserError(f"kind={kind!r}: must be one of {', '.join(GRIDS)}")
+    one_of(kind, "kind", GRIDS)
+    num_steps, num_train_steps = whole(num_steps, "steps"), whole(num_train_steps, "num_train_steps", at_least=1)
     if not 1 <= num_steps <= num_train_steps:
         raise UserError(f"steps={num_steps}: must be from 1 to {num_train_steps}")
     if kind == "uniform":
@@ -162,6 +163,7 @@ def ddim(
     Source: Song et al., 2021, Eq. 12 and 16; a repeated time step changes nothing, as in the released code, which does
     not clip. Clipped as diffusers' DDIMScheduler does, whose default it is.
     """
+    number(eta, "eta", low=0, high=1)
     image = noise
     for step, now, after in _downwards(timesteps, alpha_bar):
         estimate = denoiser(image, _repeated(step, image)).to(image.dtype)
@@ -216,6 +218,8 @@ def _downwards(
     if not steps or steps != sorted(steps) or steps[0] < 0 or steps[-1] >= len(alpha_bar):
         raise UserError(f"timesteps: must ascend within 0..{len(alpha_bar) - 1}, at least one")
     shares = [float(alpha_bar[step]) for step in steps]
+    if not all(0 <= share <= 1 for share in shares):
+        raise UserError(f"alpha_bar: from {min(shares)} to {max(shares)}, must lie in [0, 1]")
     return zip(reversed(steps), reversed(shares), reversed([1.0, *shares[:-1]]), strict=True)
 
 

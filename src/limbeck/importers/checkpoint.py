@@ -46,6 +46,9 @@ def load(path: str | Path, *, discriminator: str | Path | None = None, **facts: 
     Raises: CheckpointError if a file is missing, unreadable, unsafe or of another shape; UserError for a fact that the
         file states otherwise, or that is no question there.
     """
+    for name, file in (("path", path), ("discriminator", discriminator or "")):
+        if not isinstance(file, (str, os.PathLike)):
+            raise UserError(f"{name}={file!r}: must be the path of a file or folder")
     told = Facts(facts)
     place = hub.fetched(path) if hub.recognized(path) else Path(os.path.expanduser(path))
     model = _model(place, told)

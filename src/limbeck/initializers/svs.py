@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from limbeck.architectures.base import Network
+from limbeck.arguments import kind
 from limbeck.errors import UserError
 from limbeck.initializers.batch_statistics import remeasure
 from limbeck.masking import switch_off
@@ -105,6 +106,7 @@ def svs(student: Model) -> Model:
 
     Apply exactly once, before any EMA copy is made: twice gives fourth roots.
     """
+    kind(student, "student", Model, "a Model, as limbeck.prune gives it")
     generator = refined(student.generator)
     switch_off(generator, student.masks)
     remeasure(generator)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from limbeck.architectures.base import Network
+from limbeck.arguments import kind
 from limbeck.masking import layer_sparsity, num_effective
 from limbeck.model import Model, stored
 
@@ -24,6 +25,7 @@ class Profile:
 
 def profile(network: Network) -> Profile:
     """Count a network; works on the meta device."""
+    kind(network, "network", Network, "a network, e.g. model.generator")
     num_parameters = sum(parameter.numel() for parameter in network.parameters())
     return Profile(num_parameters, network.macs(), network.filter_macs())
 

@@ -8,7 +8,9 @@ from typing import Any
 
 from limbeck import devices
 from limbeck.architectures.base import Network
+from limbeck.arguments import kind
 from limbeck.configured import configured
+from limbeck.errors import UserError
 from limbeck.model import Model, Pair
 from limbeck.pruning.allocation import (
     Allocation,
@@ -129,7 +131,10 @@ def prune(
 
     Raises: UserError for an unknown criterion or option, or an impossible ratio.
     """
+    kind(model, "model", Model, "a Model, as limbeck.load gives it")
     checked_ratio(ratio, "ratio")
+    if not isinstance(criterion, str) and not callable(criterion):
+        raise UserError(f"criterion={criterion!r}: must be a name of conf/pruning, or an object that scores channels")
     if isinstance(criterion, str):
         pruner = configured("pruning", criterion, ratio=ratio, **options)
     else:
