@@ -53,6 +53,16 @@ def test_inspect_tells_what_is_switched_off(native, tmp_path, capsys):
     assert "    synthesis.b8.conv1.weight: 22.22 %" in printed  # 2 of 9 kernels
 
 
+def test_silent_channels_leave_at_export(native, tmp_path):
+    sparse = limbeck.sparsify(limbeck.load(native), ratio=0.5, granularity="filter")
+    limbeck.save(sparse, tmp_path / "sparse.safetensors")
+    main(["export", str(tmp_path / "sparse.safetensors"), "--format", "rosinality", "-o", str(tmp_path / "a.pt")])
+    slim = limbeck.load(tmp_path / "a.pt")
+    assert slim.generator.arguments["widths"] == [2, 1, 2, 2]  # of 2, 2, 3, 3; the constant is no layer
+    latent = torch.randn(2, 8)
+    torch.testing.assert_close(slim.generator(latent), sparse.generator(latent), rtol=1e-5, atol=1e-5)
+
+
 def test_export_and_convert_back(native, tmp_path, capsys):
     main(["export", str(native), "--format", "rosinality", "-o", str(tmp_path / "a.pt")])
     main(["convert", str(tmp_path / "a.pt"), str(tmp_path / "b.safetensors")])

@@ -137,9 +137,10 @@ def _inspect(parsed: argparse.Namespace) -> None:
 
 def _export(parsed: argparse.Namespace) -> None:
     from limbeck.configured import configured
+    from limbeck.pruning.settling import deployable
 
     exporter = configured("export", parsed.format)
-    print(f"written: {exporter(_loaded(parsed.file, parsed), parsed.output)}")
+    print(f"written: {exporter(deployable(_loaded(parsed.file, parsed)), parsed.output)}")
 
 
 def _publish(parsed: argparse.Namespace) -> None:

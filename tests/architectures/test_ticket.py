@@ -14,6 +14,7 @@ from limbeck.architectures.ticket import Ticket, seeded_state
 from limbeck.errors import CheckpointError, UserError
 from limbeck.functional.sparsity import num_kept, pooled_masks
 from limbeck.model import Model, Pair
+from limbeck.pruning.settling import deployable
 from limbeck.pruning.ticket import TicketStart
 
 SMALL = {"resolution": 8, "width": 12, "z_dim": 6}
@@ -275,3 +276,14 @@ def test_copies_are_independent_and_trainable():
     assert all(isinstance(parameter, nn.Parameter) for parameter in twin.parameters())
     profile = limbeck.profile(ticket)
     assert profile.macs == sngan(**SMALL).macs()
+
+
+def test_a_ticket_leaves_as_the_plain_generator_it_amounts_to():
+    model = Model(trained(small()))
+    plain = deployable(model)
+    assert type(plain.generator) is type(sngan(**SMALL))
+    latent = torch.randn(3, 6)
+    assert torch.equal(plain.generator(latent), model.generator(latent))
+    for name, mask in limbeck.tickets.masks(plain).items():
+        assert torch.equal(mask, model.generator.own_masks()[name])
+        assert not plain.generator.get_parameter(name)[~mask].any()

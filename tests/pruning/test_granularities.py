@@ -6,9 +6,12 @@ import pytest
 import torch
 from torch import nn
 
+import limbeck
+from limbeck.architectures import dcgan
 from limbeck.architectures.base import Axis, ChannelGroup, Maskable, Network, Refinable
 from limbeck.architectures.stylegan2 import Generator
 from limbeck.errors import UserError
+from limbeck.model import Model
 from limbeck.pruning import granularities
 from limbeck.pruning.criteria.magnitude import Magnitude
 from limbeck.pruning.criteria.random_weights import RandomWeights
@@ -113,6 +116,37 @@ def test_two_of_every_four_input_channels(network):
                     four, kept = weight[o, start : start + 4, y, x], mask[o, start : start + 4, y, x]
                     assert int(kept.sum()) == 2
                     assert four[~kept].max() < four[kept].min()
+
+
+def test_torchs_semi_structured_kernels_take_two_of_four():
+    """Their compression, on a CPU: what it keeps and the places of it make the dense matrix again."""
+    from torch.sparse import _semi_structured_conversions as kernels
+
+    torch.manual_seed(0)
+    network = dcgan.Generator(resolution=16, width=32, z_dim=64)
+    sparse = limbeck.sparsify(Model(network), ratio=0.5, granularity="2:4")
+    assert len(sparse.masks) == len(network.maskable())
+    for layer in network.maskable()[:2]:  # transposed convolutions; the last has 3 outputs, too few for the kernels
+        before, weight = (model.get_parameter(layer.weight).detach() for model in (network, sparse.generator))
+        matrix = layer.matrix(weight)
+        assert matrix.shape == (weight.shape[1], 16 * weight.shape[0])
+        assert ((matrix.unflatten(1, (-1, 4)) != 0).sum(dim=2) == 2).all()
+        half = matrix.half()
+        kept, places = kernels.sparse_semi_structured_from_dense_cutlass(half)
+        assert kept.shape == (matrix.shape[0], matrix.shape[1] // 2)
+        assert torch.equal(kernels.sparse_semi_structured_to_dense_cutlass(kept, places), half)
+        dense = layer.matrix(before).half()  # the check can fail: of a dense matrix half is lost
+        assert not torch.equal(
+            kernels.sparse_semi_structured_to_dense_cutlass(*kernels.sparse_semi_structured_from_dense_cutlass(dense)),
+            dense,
+        )
+
+
+def test_the_matrix_is_the_layer_over_patches():
+    layer, convolution, image = Maskable("weight"), nn.Conv2d(8, 4, 3, bias=False), torch.randn(1, 8, 5, 5)
+    patches = image.unfold(2, 3, 1).unfold(3, 3, 1).permute(0, 2, 3, 4, 5, 1).flatten(3)  # [1, 3, 3, 9 * 8]
+    made = nn.functional.linear(patches, layer.matrix(convolution.weight)).permute(0, 3, 1, 2)
+    torch.testing.assert_close(made, convolution(image), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("ratio", [0.25, 0.0, 0.75])

@@ -105,6 +105,14 @@ class Maskable:
         """A view [output, input, *kernel] of the weight, or of anything of its shape."""
         return tensor.movedim((self.output_dim, self.input_dim), (0, 1))
 
+    def matrix(self, tensor: Tensor) -> Tensor:
+        """The weight as [output, kernel * input], input channels innermost: a row of 2:4 is two of every four entries.
+
+        `torch.sparse.to_sparse_semi_structured` takes it, in the types and sizes that its kernels know, as the weight
+        of a linear layer over patches whose channels are innermost too.
+        """
+        return self.oriented(tensor).movedim(1, -1).flatten(1).contiguous()
+
 
 def network_class(path: str) -> "type[Network]":
     """The class of this dotted path. Raises: UserError unless it is a network of this package."""
@@ -197,6 +205,10 @@ class Network(nn.Module, ABC):
     def own_masks(self) -> dict[str, Tensor]:
         """Masks that the network itself chooses, bool, by the name of the weight or bias; only tickets do."""
         return {}
+
+    def solid(self) -> "Network":
+        """The network to deploy: itself, unless what it draws with has to be worked out first."""
+        return self
 
     def packed(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """What a file keeps of `state`, a state dict of this network; `unpacked` makes it whole again."""

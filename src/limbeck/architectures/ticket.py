@@ -150,6 +150,13 @@ class Ticket(Network):
         """The images of one forward pass."""
         return self(latent)
 
+    def solid(self) -> Network:
+        """The plain generator whose weights are those in use, the others zero."""
+        generator = network_class(self._arguments["network"])(**self._arguments["network_arguments"])
+        masks, state = self.own_masks(), self.network.state_dict()
+        generator.load_state_dict({n: torch.where(masks[n], v, 0) if n in masks else v for n, v in state.items()})
+        return generator.to(next(self.parameters())).train(self.training)
+
     def own_masks(self) -> dict[str, Tensor]:
         """True for the weights and biases in use, by their names in the generator."""
         return self._masks({name: self.scores[_key(name)] for name in _scored(self.layers)})

@@ -52,6 +52,12 @@ def settled(model: Model) -> Model:
     return replace(model, generator=generator, masks=slimmed_masks(model.generator, model.masks, keep))
 
 
+def deployable(model: Model) -> Model:
+    """The model as it leaves: without silent channels, a ticket as the plain generator it amounts to."""
+    masks = {**model.masks, **model.generator.own_masks()}
+    return settled(replace(model, generator=model.generator.solid(), masks=masks))
+
+
 def slimmed_masks(network: Network, masks: Masks, keep: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The masks of the network that `slim` makes; those that switch nothing off any more are left out."""
     marks = copy.deepcopy(network)
