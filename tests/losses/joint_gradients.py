@@ -5,6 +5,7 @@ Arguments: rank, number of processes, file at which they meet, file for the resu
 
 import datetime
 import sys
+from types import SimpleNamespace
 
 import torch
 import torch.distributed as dist
