@@ -159,7 +159,7 @@ def test_a_folder_that_differs_is_not_kept(tmp_path, monkeypatch):
 @pytest.mark.parametrize("num_train_steps", [100, 1000])
 def test_readme_says_for_which_counts_of_steps_the_sampler_is_ours(num_train_steps):
     text = "\n".join(diffusers_export.drawing(UNet(**(SMALL | {"num_train_steps": num_train_steps}))))
-    listed = text.partition("`num_inference_steps` is one of ")[2].partition(". Other counts")[0]
+    listed = text.partition("`num_inference_steps` is one of ")[2].partition(".\nOther counts")[0]
     equal = [
         count
         for count in range(1, num_train_steps + 1)

@@ -15,6 +15,7 @@ from limbeck.architectures.ddpm import Normalization, UNet
 from limbeck.errors import UserError
 from limbeck.export.base import Exporter, require_equal
 from limbeck.files import folder_written_aside
+from limbeck.functional.diffusion import time_grid
 from limbeck.importers import diffusers
 from limbeck.importers.diffusers_config import SCHEDULES
 from limbeck.importers.foreign import Facts
@@ -117,29 +118,27 @@ def index(pruned: bool) -> dict[str, Any]:
 
 
 def same_steps(num_train_steps: int) -> list[int]:
-    """Counts of steps for which diffusers' "leading" grid is our "uniform" one: those that divide the training's.
+    """Counts of steps for which diffusers' "leading" grid is our "uniform" one, e.g. those that divide the training's.
 
-    For others that grid is a multiple of the rounded-down distance, so it begins below the noisiest steps: of 1,000
-    steps 600 would begin at step 599, ours begins at 998.
+    That grid has multiples of the rounded-down distance, so it may begin below the noisiest steps: of 1,000 steps 600
+    begin at step 599 there, at 998 here.
     """
-    return [count for count in range(1, num_train_steps + 1) if num_train_steps % count == 0]
+    return [
+        count
+        for count in range(1, num_train_steps + 1)
+        if time_grid(count, "uniform", num_train_steps)[-1] == (count - 1) * (num_train_steps // count)
+    ]
 
 
 def drawing(network: UNet) -> list[str]:
     """For which settings diffusers draws what this package draws, and how to say the others there."""
     counts = same_steps(network.arguments["num_train_steps"])
-    lines = [
-        "From the same noise the pipeline draws the images that Limbeck draws (`grid=uniform`, `clip_sample=false`)"
-    ]
-    lines += [f"if `num_inference_steps` is one of {', '.join(map(str, counts))}. Other counts make another"]
+    lines = ["From the same noise the pipeline draws the images that Limbeck draws (`grid=uniform`,"]
+    lines += [f"`clip_sample=false`) if `num_inference_steps` is one of {', '.join(map(str, counts))}."]
     lines += [
-        "grid of time steps there, and other images; so does `grid=quadratic`, which diffusers does not have.",
-        "",
+        "Other counts make another grid of time steps there, and other images; diffusers has no `grid=quadratic`."
     ]
-    lines += [
-        "`eta` is an argument of the pipeline. A run whose protocol clips (`clip_sample=true`) is repeated by",
-        "",
-    ]
+    lines += ["", "`eta` is an argument of the pipeline. A protocol that clips (`clip_sample=true`) is followed by", ""]
     lines += ["```python", "from diffusers import DDIMScheduler", ""]
     lines += ["pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, clip_sample=True)", "```", ""]
     if network.alpha_bar()[-1] == 0:
