@@ -4,6 +4,8 @@ import pytest
 import torch
 
 import limbeck
+from limbeck.architectures import dcgan, residual_generator, stargan, translation_resnet, translation_unet
+from limbeck.functional.sparsity import num_kept
 from limbeck.model import Model
 from limbeck.pruning.settling import settled
 
@@ -53,3 +55,40 @@ def test_silent_channels_leave_without_a_trace(name):
     assert sum(sizes[key] == half for key, half in halves.items()) >= len(halves) - 1  # a learned constant stays whole
     limit = 20 * limits(network)[0]
     torch.testing.assert_close(after, before, rtol=0, atol=float(limit * before.abs().max()))
+
+
+@pytest.mark.parametrize(
+    ("make", "weights", "halved"),
+    [
+        (lambda: dcgan.Generator(num_channels=1), 3_572_736, 1_786_368),
+        (lambda: dcgan.Generator(), 3_574_784, 1_787_392),
+        (lambda: translation_unet.UNet(), 54_404_096, 27_202_048),
+        (lambda: translation_resnet.ResNet(), 11_372_928, 5_686_464),
+        (lambda: stargan.Generator(resolution=128, num_classes=5), 8_423_104, 4_211_552),
+    ],
+    ids=["dcgan_1", "dcgan_3", "pix2pix", "cyclegan", "stargan"],
+)
+def test_published_generators_lose_half_of_their_weights(make, weights, halved):
+    with torch.device("meta"):
+        network = make()
+    sizes = [network.get_parameter(layer.weight).numel() for layer in network.maskable()]
+    assert sum(sizes) == weights
+    assert sum(num_kept(size, 0.5) for size in sizes) == halved
+
+
+@pytest.mark.parametrize(
+    ("make", "weights", "kept"),
+    [
+        (lambda: residual_generator.sngan(), 5_511_936, 551_201),
+        (lambda: residual_generator.gfmn(z_dim=128), 12_195_520, 1_219_559),
+        (lambda: residual_generator.gfmn(z_dim=100), 11_736_768, 1_173_683),
+        (lambda: residual_generator.gfmn(32, z_dim=128), 3_544_768, 354_482),
+    ],
+    ids=["sngan_64", "resnet_64", "resnet_64_z100", "resnet_32"],
+)
+def test_published_tickets_keep_a_tenth_of_each_layer(make, weights, kept):
+    with torch.device("meta"):
+        network = make()
+    sizes = [network.get_parameter(layer.weight).numel() for layer in network.maskable()]
+    assert sum(sizes) == weights
+    assert sum(num_kept(size, 0.1) for size in sizes) == kept
