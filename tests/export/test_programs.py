@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import limbeck
+from limbeck.architectures import dcgan, residual_generator
 from limbeck.architectures.ddpm import UNet
 from limbeck.architectures.stylegan2 import Generator
 from limbeck.cli import main
@@ -36,6 +37,14 @@ def denoiser():
     return limbeck.prune(model, "random", ratio=0.5), ("noisy_image", "timestep")
 
 
+def plain():
+    return limbeck.prune(noisy(dcgan.Generator(resolution=16, width=4, z_dim=6)), "l1", ratio=0.4), ("latent",)
+
+
+def residual():
+    return noisy(residual_generator.sngan(16, 6, z_dim=6)), ("latent",)
+
+
 def run_elsewhere(path, inputs, tmp_path):
     """The output of the program in a process that never imports this package."""
     torch.save(inputs, tmp_path / "inputs")
@@ -52,14 +61,14 @@ def run_elsewhere(path, inputs, tmp_path):
 
 
 @pytest.mark.parametrize("name", FORMATS)
-@pytest.mark.parametrize("make", [generator, denoiser])
+@pytest.mark.parametrize("make", [generator, denoiser, plain, residual])
 def test_the_program_draws_the_networks_images(tmp_path, make, name):
     model, names = make()
     model.generator.train()  # dropout stays out of the program all the same
     path = configured("export", name)(model, tmp_path / "out" / FORMATS[name])
     assert model.generator.training
     first = torch.randn(5, *model.generator.example_inputs()[names[0]].shape[1:])
-    inputs = {names[0]: first, names[1]: torch.tensor([0, 2, 1, 1, 2])}
+    inputs = {names[0]: first} | {name: torch.tensor([0, 2, 1, 1, 2]) for name in names[1:]}
     model.generator.eval()
     with torch.no_grad():
         torch.testing.assert_close(run_elsewhere(path, inputs, tmp_path), model.generator(**inputs))
