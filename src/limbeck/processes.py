@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import re
+import signal
 import sys
 import threading
 import time
@@ -148,6 +149,7 @@ class _Meeting:
 
     def failed(self, code: int) -> tuple[int, int]:
         """Tell the others; returns the exit code of whoever ended first, 0 if that is this process, and the own one."""
+        _ignore_signals()
         self._over.set()
         try:
             earlier = int(self.store.get(ENDED)) if self.store.check([ENDED]) else 0
@@ -189,6 +191,14 @@ class _Meeting:
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code)
+
+
+def _ignore_signals() -> None:
+    """Let a launcher that ends all processes once one has ended not change the exit code that is on its way."""
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGTERM", "SIGUSR1", "SIGUSR2"):
+            if hasattr(signal, name):
+                signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 def _exit_code(error: BaseException) -> int:

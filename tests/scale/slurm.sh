@@ -17,7 +17,6 @@ trap finish EXIT
 
 cluster() {
   mkdir -p "$place"/{munge,state,spool}
-  chmod 700 "$place/munge"
   dd if=/dev/urandom of="$place/munge/munge.key" bs=1024 count=1 status=none
   chmod 400 "$place/munge/munge.key"
   cat > "$place/slurm.conf" <<CONF
@@ -53,8 +52,9 @@ PartitionName=low Nodes=n0,n1 Default=YES MaxTime=INFINITE State=UP PriorityTier
 PartitionName=high Nodes=n0,n1 MaxTime=INFINITE State=UP PriorityTier=10 PreemptMode=OFF
 CONF
   export SLURM_CONF=$place/slurm.conf
+  chmod 711 "$place" "$place/munge"
   munged -F -f --key-file="$place/munge/munge.key" --socket="$place/munge/socket" --pid-file="$place/munge/pid" \
-    --log-file="$place/munge/log" --seed-file="$place/munge/seed" &
+    --log-file="$place/munge/log" --seed-file="$place/munge/seed" > "$place/munged.out" 2>&1 &
   started+=($!)
   until [ -S "$place/munge/socket" ]; do sleep 0.2; done
   slurmctld -D -f "$SLURM_CONF" > "$place/controller.out" 2>&1 &
@@ -68,13 +68,8 @@ CONF
 
 # The tiny run of tests/pipeline, on both nodes.
 tiny() {
-  "$python" - "$1" <<'CODE'
-import shlex, sys
-sys.path.insert(0, "tests")
-from pipeline.conftest import tiny
-two = ["trainer=multinode", "trainer.accelerator=cpu", "trainer.num_nodes=2", "trainer.devices=1", "trainer.precision=32-true"]
-print(shlex.join([*tiny(sys.argv[1]), *two]))
-CODE
+  sed -n '/^TINY = \[/,/^\]/p' tests/pipeline/conftest.py | grep -o '"[^"]*"' | tr -d '"' | sed "s/.*/'&'/" | tr '\n' ' '
+  echo "'hydra.run.dir=$1' trainer=multinode trainer.accelerator=cpu trainer.num_nodes=2 trainer.devices=1"
 }
 
 job() { # job NAME OVERRIDES…: submit the batch script of conf/trainer/multinode.yaml, print its number
