@@ -87,8 +87,9 @@ class TranslationDistillation(StudentTraining):
         return found
 
     def final_judge(self) -> nn.Module | None:
-        """The student's first one; None of none."""
-        return _network(next(iter(self.judges.values()), None))
+        """The student's first one; without any that of its file, which another run may want."""
+        first = next(iter(self.judges.values()), None)
+        return copy.deepcopy(self.pair.student.discriminator) if first is None else _network(first)
 
     def final_reverse(self) -> Model | None:
         """The trained other direction, with its first judge."""
