@@ -62,7 +62,7 @@ class GradualPruning(Companion):
         before = self.stage((loop.images_seen - loop.batch_size) / loop.total_images) if loop.images_seen else -1
         if stage != before:
             sparsity = agp(stage / self.num_updates * self.schedule["horizon"], **self.schedule)
-            old = loop.masks.current()
+            old = loop.masks.masks
             loop.masks.replace(joined(old, self.masks_of(loop.student, sparsity, old)), loop.student, loop.ema)
 
     def stage(self, share: float) -> int:

@@ -32,7 +32,8 @@ class HeldMasks(nn.Module):
         """Put other masks in force, and switch off in these networks what they say."""
         for network in networks:
             check_masks(network, masks)
-        self.masks = dict(masks)
+        parameters = dict(networks[0].named_parameters())
+        self.masks = {name: mask.to(parameters[name].device) for name, mask in masks.items()}
         self._bits.clear()
         for network in networks:
             self.hold(network)

@@ -133,7 +133,7 @@ def prune(
     """
     kind(model, "model", Model, "a Model, as limbeck.load gives it")
     checked_ratio(ratio, "ratio")
-    if not isinstance(criterion, str) and not callable(criterion):
+    if not isinstance(criterion, str | Criterion) and not callable(criterion):
         raise UserError(f"criterion={criterion!r}: must be a name of conf/pruning, or an object that scores channels")
     if isinstance(criterion, str):
         pruner = configured("pruning", criterion, ratio=ratio, **options)

@@ -48,8 +48,8 @@ def masked(model: Model, criterion: WeightCriterion, *, ratio: float | int, gran
 
 
 def joined(old: Masks, new: Masks) -> dict[str, Tensor]:
-    """Masks under which a weight is off if either says so."""
-    both = {name: old[name] & new[name] for name in old.keys() & new.keys()}
+    """Masks under which a weight is off if either says so; on the devices of `old`."""
+    both = {name: old[name] & new[name].to(old[name].device) for name in old.keys() & new.keys()}
     return {**old, **new, **both}
 
 
