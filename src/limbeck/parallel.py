@@ -38,6 +38,14 @@ def mean_over_processes(value: Tensor) -> Tensor:
     return value / dist.get_world_size()
 
 
+def summed(value: Tensor) -> Tensor:
+    """Sum of a tensor over all processes, without gradient."""
+    value = value.detach().clone()
+    if active():
+        dist.all_reduce(value)
+    return value
+
+
 def joint_mean(value: Tensor) -> Tensor:
     """Average of a tensor over all processes, with the gradient of this process's value.
 

@@ -4,7 +4,7 @@ A cached file is named by a digest of everything its numbers depend on: the imag
 in which order, and the embedding (weights, resize, normalization).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from limbeck.data.loading import Loader, Stream, heldout_indices
 from limbeck.embeddings.base import Embedding
 from limbeck.errors import UserError
 from limbeck.evaluation.sampling import from_eight_bits
+from limbeck.functional.frechet import Sums
 
 VERSION = 1  # raise when the same facts start to give other features
 ORDER_SEED = 0
@@ -63,9 +64,64 @@ def reference_features(
     return features
 
 
-def cached_path(source: ImageSource, embedding: Embedding, num_images: int, batch_size: int) -> Path:
-    """Where these features are kept."""
+def reference_sums(
+    source: ImageSource,
+    embedding: Embedding,
+    *,
+    num_images: int,
+    batch_size: int,
+    device: torch.device,
+    on_batch: Callable[[int], None] | None = None,
+) -> Sums:
+    """Sums of the features of `reference_features`, which are never held: memory does not grow with `num_images`.
+
+    The sums of several processes differ from those of one by rounding in float64.
+    """
+    shapes: dict[str, tuple[int, ...]] = {"count": (), "total": (embedding.num_features,)}
+    shapes["products"] = (embedding.num_features,) * 2
+    path = cached_path(source, embedding, num_images, batch_size, kind="sums")
+    stored = read_cached(path, shapes)
+    if all(parallel.gathered(stored is not None)):
+        assert stored is not None
+        return stored["count"].to(device), stored["total"].to(device), stored["products"].to(device)
+    loaded = embedding.load().to(device)
+
+    def embedded(image: Tensor) -> Tensor:
+        with torch.no_grad(), torch.autocast(device.type, enabled=False):
+            return loaded(from_eight_bits(image.to(device)))
+
+    batches = (embedded(image) for _, image in reference_batches(source, num_images, batch_size))
+    found = summed_up(batches, embedding.num_features, device, on_batch)
+    if parallel.rank() == 0:
+        write_cached(path, {name: value.cpu() for name, value in zip(shapes, found, strict=True)})
+    return found
+
+
+def summed_up(
+    features: Iterable[Tensor], num_features: int, device: torch.device, on_batch: Callable[[int], None] | None = None
+) -> Sums:
+    """Sums of the features [n, f] of all batches of all processes; one batch is held at a time."""
+    count = torch.zeros([], dtype=torch.int64, device=device)
+    total = torch.zeros(num_features, dtype=torch.float64, device=device)
+    products = torch.zeros(num_features, num_features, dtype=torch.float64, device=device)
+    done = 0
+    for batch in features:
+        wide = batch.to(device).double()
+        count += len(wide)
+        total += wide.sum(dim=0)
+        products.addmm_(wide.T, wide)
+        done += len(wide) * parallel.world_size()
+        if on_batch is not None:
+            on_batch(done)
+    return parallel.summed(count), parallel.summed(total), parallel.summed(products)
+
+
+def cached_path(
+    source: ImageSource, embedding: Embedding, num_images: int, batch_size: int, *, kind: str | None = None
+) -> Path:
+    """Where these features are kept, or their sums (`kind`)."""
     facts = [VERSION, source.digest(), num_images, ORDER_SEED, batch_size, embedding.digest()]
+    facts += [] if kind is None else [kind]
     return cache_path("reference", embedding.name, facts)
 
 

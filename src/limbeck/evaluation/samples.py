@@ -15,8 +15,10 @@ from limbeck.architectures.inputs import Inputs
 from limbeck.data.base import ImageSource
 from limbeck.embeddings.base import Embedding
 from limbeck.evaluation.image_store import ImageStore
-from limbeck.evaluation.reference import num_reference_images, reference_features
+from limbeck.evaluation.reference import num_reference_images, reference_features, reference_sums, summed_up
 from limbeck.evaluation.sampling import drawn_images, eight_bits, from_eight_bits, input_batches
+from limbeck.functional.frechet import Sums
+from limbeck.metrics import base
 from limbeck.metrics.base import Samples
 from limbeck.model import Model
 from limbeck.seeds import batch_seed
@@ -84,6 +86,32 @@ class DrawnSamples(Samples):
             )
             self._features[key] = features.to(self.device)
         return self._features[key]
+
+    def sums(self, embedding: Embedding) -> Sums:
+        if self.drawing.num_images <= base.MOST_KEPT:
+            return super().sums(embedding)
+        loaded, num_images = embedding.load().to(self.device), self.drawing.num_images
+
+        def embedded(batch: Batch) -> Tensor:
+            with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+                return loaded(self._student_image(batch))
+
+        batches = (embedded(batch) for _, batch in self._own_batches(num_images))
+        told = self._told(f"images, {embedding.name}", num_images)
+        return summed_up(batches, embedding.num_features, self.device, told)
+
+    def reference_sums(self, embedding: Embedding) -> Sums:
+        num_images = num_reference_images(self.data, self.drawing.num_reference)
+        if num_images <= base.MOST_KEPT:
+            return super().reference_sums(embedding)
+        return reference_sums(
+            self.data,
+            embedding,
+            num_images=num_images,
+            batch_size=self.drawing.batch_size,
+            device=self.device,
+            on_batch=self._told(f"reference, {embedding.name}", num_images),
+        )
 
     def has_teacher(self) -> bool:
         return self.teacher is not None

@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+Sums = tuple[Tensor, Tensor, Tensor]  # number [], sum [d] and sum of outer products [d, d] of features
+
 
 def moments(features: Float[Tensor, "n d"]) -> tuple[Float[Tensor, " d"], Float[Tensor, "d d"]]:
     """Mean and unbiased covariance (divided by n - 1), in float64."""
@@ -16,6 +18,13 @@ def moments(features: Float[Tensor, "n d"]) -> tuple[Float[Tensor, " d"], Float[
     mean = features.mean(dim=0)
     centered = features - mean
     return mean, centered.T @ centered / (features.shape[0] - 1)
+
+
+def sums(features: Float[Tensor, "n d"]) -> Sums:
+    """Number, sum and sum of outer products of features, in float64: what adds up over parts of a set."""
+    wide = features.double()
+    count = torch.tensor(len(features), device=features.device)
+    return count, wide.sum(dim=0), wide.T @ wide
 
 
 def moments_of_sums(

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from limbeck.embeddings.base import Embedding
-from limbeck.metrics.base import Metric, Samples
+from limbeck.metrics.base import Metric, Samples, require_kept
 
 
 def scalar(value: float) -> Float[Tensor, ""]:
@@ -62,6 +62,10 @@ class FeatureSets(SetMetric):
 
     def add(self, features: Float[Tensor, "n f"], *, real: bool) -> None:
         (self.real if real else self.fake).append(features)
+
+    def check(self, num_real: int, num_fake: int) -> None:
+        super().check(num_real, num_fake)
+        require_kept(num_real, num_fake)
 
     def sets(self) -> tuple[Float[Tensor, "n f"], Float[Tensor, "m f"]]:
         """(fake, real). Raises: ValueError if either is empty."""

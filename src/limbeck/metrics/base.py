@@ -16,6 +16,9 @@ from limbeck import parallel
 from limbeck.architectures.base import Network
 from limbeck.embeddings.base import Embedding
 from limbeck.errors import UserError
+from limbeck.functional.frechet import Sums, sums
+
+MOST_KEPT = 100_000  # images whose features are held at once: 0.8 GB of 2,048 numbers; sums take any number
 
 
 class Samples(ABC):
@@ -33,6 +36,14 @@ class Samples(ABC):
     @abstractmethod
     def reference_features(self, embedding: Embedding) -> Float[Tensor, "m f"]:
         """Features of the real images."""
+
+    def sums(self, embedding: Embedding) -> Sums:
+        """Of the fakes' features, what their moments need."""
+        return sums(self.features(embedding))
+
+    def reference_sums(self, embedding: Embedding) -> Sums:
+        """Of the real images' features, what their moments need."""
+        return sums(self.reference_features(embedding))
 
     @abstractmethod
     def has_teacher(self) -> bool:
@@ -100,6 +111,15 @@ class Metric(torchmetrics.Metric):
         Raises: UserError naming the setting.
         """
         require_images("a metric", 1, num_real, num_fake)
+
+
+def require_kept(num_real: int, num_fake: int) -> None:
+    """Raises: UserError if there are more images than a metric that compares single ones may hold."""
+    for count, setting in ((num_real, "protocol.num_reference"), (num_fake, "protocol.num_images")):
+        if count > MOST_KEPT:
+            raise UserError(
+                f"{count:,} images: a metric that compares single images holds at most {MOST_KEPT:,}; set {setting}"
+            )
 
 
 def require_images(setting: str, needed: int, num_real: int, num_fake: int) -> None:

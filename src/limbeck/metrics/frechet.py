@@ -10,9 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from limbeck.embeddings.base import Embedding
-from limbeck.functional.frechet import frechet_distance, moments_of_sums
+from limbeck.functional.frechet import Sums, frechet_distance, moments_of_sums, sums
 from limbeck.metrics.accumulated import SetMetric
-from limbeck.metrics.base import require_images
+from limbeck.metrics.base import Samples, require_images
 
 
 class FrechetDistance(SetMetric):
@@ -34,9 +34,24 @@ class FrechetDistance(SetMetric):
             self.add_state(f"{kind}_products", torch.zeros(size, size, dtype=torch.float64), dist_reduce_fx="sum")
 
     def add(self, features: Float[Tensor, "n f"], *, real: bool) -> None:
-        kind, features = "real" if real else "fake", features.double()
-        products = features.T @ features
-        for name, value in (("count", len(features)), ("sum", features.sum(dim=0)), ("products", products)):
+        self._add_sums(sums(features), "real" if real else "fake")
+
+    def update(self, images: Tensor | Sums, *, real: bool) -> None:
+        """Add images [n, c, h, w] in [-1, 1], features [n, f], or `functional.frechet.sums` of features."""
+        if isinstance(images, Tensor):
+            super().update(images, real=real)
+        else:
+            self._add_sums(images, "real" if real else "fake")
+
+    def of(self, samples: Samples) -> dict[str, float]:
+        self.reset()
+        for real, found in ((True, samples.reference_sums(self.embedding)), (False, samples.sums(self.embedding))):
+            self.to(found[0].device)
+            self.update(found, real=real)
+        return self._values()
+
+    def _add_sums(self, found: Sums, kind: str) -> None:
+        for name, value in zip(("count", "sum", "products"), found, strict=True):
             setattr(self, f"{kind}_{name}", getattr(self, f"{kind}_{name}") + value)
 
     def compute(self) -> dict[str, Tensor]:

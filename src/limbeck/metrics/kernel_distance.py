@@ -43,6 +43,7 @@ class KernelDistance(FeatureSets):
         }
 
     def check(self, num_real: int, num_fake: int) -> None:
+        super().check(num_real, num_fake)
         if self.num_folds < 2:
             raise UserError(f"num_folds={self.num_folds}: must be at least 2")
         require_images(f"num_folds={self.num_folds}", MIN_FOLDED, num_real, num_fake)
@@ -86,6 +87,7 @@ class SubsetKernelDistance(FeatureSets):
         return {name: values.mean(), f"{name}_std": values.std(correction=0)}
 
     def check(self, num_real: int, num_fake: int) -> None:
+        super().check(num_real, num_fake)
         for name, least in (("subset_size", 2), ("num_subsets", 1)):
             if getattr(self, name) < least:
                 raise UserError(f"{name}={getattr(self, name)}: must be at least {least}")

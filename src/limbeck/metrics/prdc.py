@@ -32,6 +32,7 @@ class Overlap(FeatureSets):
         return {name + self.embedding.metric_suffix: scalar(value) for name, value in found.items()}
 
     def check(self, num_real: int, num_fake: int) -> None:
+        super().check(num_real, num_fake)
         if self.num_neighbors < 1:
             raise UserError(f"num_neighbors={self.num_neighbors}: must be at least 1")
         require_images(f"num_neighbors={self.num_neighbors}", self.num_neighbors + 1, num_real, num_fake)
