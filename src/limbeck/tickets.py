@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from limbeck.architectures.ticket import Ticket
+from limbeck.arguments import kind
 from limbeck.configured import configured
 from limbeck.model import Model
 
@@ -28,4 +29,5 @@ def start(name: str, *, keep_ratio: float = 0.1, seed: int = 31, init: str = "no
 
 def masks(model: Model) -> dict[str, Tensor]:
     """True for the weights and biases that a model uses, by name; of a sparse model that is no ticket, its masks."""
+    kind(model, "model", Model, "a Model, as limbeck.tickets.start gives it")
     return {**model.masks, **model.generator.own_masks()}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from limbeck.arguments import kind
 from limbeck.errors import UserError
 from limbeck.masking import Masks, switch_off
 from limbeck.model import Model, Pair
@@ -65,4 +66,5 @@ def sparsify(model: Model, *, ratio: float | int, granularity: str = "element") 
 
     Raises: UserError (a ValueError) for an impossible ratio or an unknown granularity.
     """
+    kind(model, "model", Model, "a Model, as limbeck.load gives it")
     return masked(model, Magnitude(), ratio=ratio, granularity_name=granularity)
