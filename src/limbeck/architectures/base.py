@@ -178,6 +178,10 @@ class Network(nn.Module, ABC):
     def channel_groups(self) -> tuple[ChannelGroup, ...]:
         """All prunable groups, in the order in which data flows; empty if the network is never pruned."""
 
+    def passes(self) -> tuple[nn.Module, ...]:
+        """The modules that a training step calls: both parts of a style-based generator, else the network itself."""
+        return (self.mapping, self.synthesis) if self.num_styles else (self,)
+
     def pruning_order(self) -> tuple[str, ...]:
         """Names of all groups in the order in which the family's published pruner cuts them, if one by one."""
         return tuple(group.name for group in self.channel_groups())

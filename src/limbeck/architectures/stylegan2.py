@@ -148,7 +148,9 @@ class StyledConvolution(nn.Module):
             x = F.conv2d(x, weight, padding=weight.shape[-1] // 2)
         offset, factor = self._offset(noise, x.dtype), (factor * GAIN).to(x.dtype)[:, :, None, None]
         # Without gradients nobody else reads the convolution's output, so the steps after it need no new memory.
-        target = None if x.requires_grad or offset.requires_grad or factor.requires_grad else x
+        # (A compiled program sees to its memory itself.)
+        read = x.requires_grad or offset.requires_grad or factor.requires_grad or torch.compiler.is_compiling()
+        target = None if read else x
         x = torch.addcmul(offset, x, factor, out=target)
         if noise == "random":
             drawn = torch.randn(x.shape[0], 1, *x.shape[2:], device=x.device, dtype=torch.float32)

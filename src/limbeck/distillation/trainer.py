@@ -6,9 +6,10 @@ from typing import Any
 import pytorch_lightning as pl
 
 from limbeck import devices
+from limbeck.distillation.compiled import ALL, FROZEN, NONE, compile_networks
 from limbeck.errors import UserError
 
-COMPILED = ("none", "frozen", "all")
+COMPILED = (NONE, FROZEN, ALL)
 
 
 class Arithmetic(pl.Callback):
@@ -19,6 +20,7 @@ class Arithmetic(pl.Callback):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         pl_module.tf32 = self.tf32
+        compile_networks(pl_module, self.compile)
 
 
 def trainer(

@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from limbeck import devices
 from limbeck.architectures.base import Network
 from limbeck.distillation.companion import Companion
+from limbeck.distillation.compiled import uncompiled
 from limbeck.distillation.held_masks import HeldMasks
 from limbeck.distillation.loop import Loop, Observe
 from limbeck.distillation.scalars import Scalars
@@ -184,7 +185,8 @@ class StudentTraining(pl.LightningModule, Loop):
     ) -> None:
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
-        with devices.rounding(self.tf32 and not any(weighted.term.exact for weighted in terms.values())):
+        exact = any(weighted.term.exact for weighted in terms.values())
+        with devices.rounding(self.tf32 and not exact), uncompiled(exact):
             self._accumulate(player, terms, steps)
         if observe is not None:
             observe(steps)
