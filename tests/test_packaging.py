@@ -35,7 +35,8 @@ def imported() -> set[str]:
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 found.add(node.module.split(".")[0])
             elif isinstance(node, ast.Call) and node.args and called(node) in ("imported", "find_spec"):
-                found.add(ast.literal_eval(node.args[0]).split(".")[0])
+                first = node.args[0]
+                found |= {str(first.value).split(".")[0]} if isinstance(first, ast.Constant) else set()
     return found - set(sys.stdlib_module_names) - {"limbeck", "__future__"}
 
 

@@ -38,12 +38,12 @@ def evaluate(config: Any) -> None:
         devices.choose()
         folder = _folder()
         settings = first_alone(lambda: settings_of_run(settings_of(config), task_overrides()))
-        parts = {key: settings.get(key) for key in ("data", "protocol", "teacher")}
+        parts = {key: settings.get(key) for key in ("data", "protocol", "teacher", "runtime")}
         built = first_alone(lambda: instantiate(parts, _convert_="all"))
         models = first_alone(
             lambda: compared(settings["model"], reference=settings["reference"], teacher=built["teacher"])
         )
-        judgement = Judgement(built["protocol"], num_pictures=settings["num_pictures"])
+        judgement = Judgement(built["protocol"], num_pictures=settings["num_pictures"], runtimes=built["runtime"] or {})
         generator = next(iter(models.values())).generator
         first_alone(lambda: judgement.check(generator, list(models), built["data"]))
         report = judgement(models, data=built["data"], config=settings, folder=folder, title="Evaluation")

@@ -18,7 +18,7 @@ FILE = "identity.json"  # content of the run's files, beside config.yaml
 # Top-level keys: of hardware and of what is told; and those that other keys repeat.
 WATCHING = ("trainer", "logger", "resume", "run_name", "checkpoint_kimg", "title")
 REPEATED = ("embeddings", "allocation", "mask", "pipeline", "hydra")
-JUDGING = ("metric", "protocol")
+JUDGING = ("metric", "protocol", "runtime")
 WATCHING_NAMES = ("num_workers", "log_every_kimg", "log_every_seconds")  # wherever they stand
 PATHS = ("path", "trunk_path", "sparse")  # of files that count by content
 WATCHING_CALLBACKS = "limbeck.callbacks."

@@ -75,6 +75,8 @@ def test_json_has_the_promised_form(report, tmp_path):
         "history": [dict(entry) for entry in HISTORY],
         "terms": "CC-BY <4.0>",
         "latency_spread": None,
+        "filter_macs": 0,
+        "latencies": [],
         "sparsity": {},
         "num_effective": None,
     }
@@ -151,6 +153,19 @@ def test_teacher_and_student_can_be_looked_at_image_by_image(report, tmp_path):
     assert text.count('data-columns="2"') == 4
     assert text.count('class="small"') == 4  # four pixels wide: enlarged without smoothing
     assert Page(text).open == []
+
+
+def test_latency_as_shipped_has_its_own_table(report, tmp_path):
+    def timing(milliseconds, spread=0.01):
+        facts = {"runtime": "ONNX Runtime", "num_images": 16, "spread": spread}
+        return ({**facts, "latency_ms": milliseconds},)
+
+    times = {"teacher": timing(8.0), "pruned": timing(2.0), "initialized": timing(2.0), "student": timing(4.0, 0.4)}
+    write_report(replace(report, rows=[replace(row, latencies=times[row.name]) for row in report.rows]), tmp_path)
+    line = next(line for line in (tmp_path / "report.md").read_text().splitlines() if "ONNX Runtime" in line)
+    assert line == "| ONNX Runtime | 16 | 8 | 2 (\u00d7 4.00) | 4 \u00b1 40 % |"  # equal columns are shown once
+    assert "Latency as shipped" in (tmp_path / "report.html").read_text()
+    assert json.loads((tmp_path / "report.json").read_text())["rows"][1]["latencies"][0]["latency_ms"] == 2.0
 
 
 def test_one_row_without_anything_else_is_a_report_too(tmp_path):

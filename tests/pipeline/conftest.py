@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 ROOT = Path(__file__).parents[2]
 TINY = [
     "experiment=quickstart",
+    "runtime=[]",
     "teacher=untrained_stylegan2",
     "teacher.generator.resolution=32",
     "+teacher.generator.widths=[16,16,16,16,16,16,16,16]",

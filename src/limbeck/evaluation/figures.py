@@ -57,6 +57,27 @@ def latency_words(row: Row) -> str:
     return f"\u00b1 {100 * spread:.0f} %" if spread is not None and STEADY < spread < math.inf else ""
 
 
+def shipped_table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """Head and lines of the latencies as shipped: a line per runtime and batch, a column per row that differs."""
+    timed = [row for row in rows if row.latencies]
+    if not timed:
+        return [], []
+    shown = [
+        row for index, row in enumerate(timed) if row.latencies not in [other.latencies for other in timed[:index]]
+    ]
+    lines = []
+    for index, timing in enumerate(shown[0].latencies):
+        cells = [str(timing["runtime"]), str(timing["num_images"])]
+        for row in shown:
+            own, first = row.latencies[index], shown[0].latencies[index]
+            doubt = (1 + own["spread"]) * (1 + first["spread"]) - 1
+            factor = f" ({times(ratio(first['latency_ms'], own['latency_ms']))})" if doubt <= STEADY else ""
+            unsure = f" \u00b1 {100 * own['spread']:.0f} %" if own["spread"] > STEADY else ""
+            cells.append(short(own["latency_ms"]) + unsure + (factor if row is not shown[0] else ""))
+        lines.append(cells)
+    return ["latency ms as shipped", "images", *(row.name for row in shown)], lines
+
+
 def times(factor: float | None) -> str:
     """× with two or three digits; empty for None."""
     if factor is None:

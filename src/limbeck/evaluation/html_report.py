@@ -18,6 +18,7 @@ from limbeck.evaluation.figures import (
     metric_names,
     notes,
     saved,
+    shipped_table,
     short,
     sparsest,
     times,
@@ -39,6 +40,7 @@ def html_report(report: Report, folder: Path) -> str:
         subtitle=" · ".join(str(report.versions[key]) for key in shown if key in report.versions),
         highlights=highlights(report),
         table=_table(report),
+        shipped=_shipped(report),
         notes=_notes(report),
         grids=[(_grid(row), f"{short(row.num_parameters)} parameters") for row in report.rows if row.grid],
         compared=_compared(report),
@@ -68,6 +70,11 @@ def _table(report: Report) -> dict[str, Any]:
         cells += [Cell(measured(row, name)) for name in metrics]
         lines.append((row.name, cells))
     return {"head": head, "rows": lines}
+
+
+def _shipped(report: Report) -> dict[str, Any] | None:
+    head, lines = shipped_table(report.rows)
+    return {"head": head, "rows": [("", [Cell(text) for text in line]) for line in lines]} if lines else None
 
 
 def _notes(report: Report) -> list[str]:

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,9 @@ from limbeck.evaluation.protocol import Protocol
 from limbeck.evaluation.report import STAGES_PICTURE, Report, Row
 from limbeck.evaluation.samples import Progress
 from limbeck.evaluation.sampling import sample, stages
+from limbeck.evaluation.shipped import shipped_latencies
 from limbeck.evaluation.versions import versions
+from limbeck.export.runtimes import Runtime
 from limbeck.files import written_aside
 from limbeck.images import image_grid
 from limbeck.model import Model
@@ -33,6 +35,7 @@ class Judgement:
     """Judges every stage by the same protocol in the same process.
 
     num_pictures: images per model in the report, drawn from the same latents for all.
+    runtimes: in which the networks are timed as they would be shipped, by any name.
     measured: stages whose metrics are wanted, e.g. ["student"] where the others are known from another run; None for
         all. Costs and pictures are there for every stage.
     """
@@ -41,6 +44,7 @@ class Judgement:
     num_pictures: int = 16
     picture_seed: int = 0
     measured: Sequence[str] | None = None
+    runtimes: Mapping[str, Runtime] = field(default_factory=dict)
 
     def check(self, generator: Network, stages: Sequence[str], data: ImageSource | None = None) -> None:
         """Find out before hours of training whether the evaluation can work. Raises: UserError naming what is wrong."""
@@ -63,8 +67,10 @@ class Judgement:
         device = devices.device()
         models, rows, store = distinct(stages), [], ImageStore(folder / DRAWN)
         timings = latencies([model.generator.to(device).eval() for model in models.values()])
+        shipped, notes = shipped_latencies(models, list(self.runtimes.values())) if parallel.rank() == 0 else ({}, [])
         for (name, model), timing in zip(models.items(), timings, strict=True):
-            rows.append(self._row(name, model, timing, stages, data, store, folder, device))
+            row = self._row(name, model, timing, stages, data, store, folder, device)
+            rows.append(replace(row, latencies=tuple(shipped.get(name, ()))))
             if rows[-1].metrics:
                 tell(f"{name}: " + ", ".join(f"{key} {value:.4g}" for key, value in rows[-1].metrics.items()))
         if parallel.rank() == 0:
@@ -76,7 +82,7 @@ class Judgement:
             config=dict(config),
             versions=versions(),
             title=title,
-            notes=generator.cost_notes(**self.protocol.how(generator)),
+            notes=[*generator.cost_notes(**self.protocol.how(generator)), *notes],
         )
 
     def forget(self, folder: Path) -> None:

@@ -16,6 +16,7 @@ from limbeck.evaluation.figures import (
     metric_names,
     notes,
     saved,
+    shipped_table,
     short,
     sparsest,
     times,
@@ -29,6 +30,7 @@ def markdown_report(report: Report, folder: Path) -> str:
         f"# {heading(report, folder)}",
         _headline(report),
         markdown_table(report),
+        shipped_markdown(report),
         *(f"- {note}" for note in notes(report)),
     ]
     pictures = [row for row in report.rows if row.grid is not None]
@@ -50,6 +52,13 @@ def markdown_report(report: Report, folder: Path) -> str:
     config = OmegaConf.to_yaml(OmegaConf.create(_as_dict(report.config)))
     parts.append(f"<details><summary>Configuration</summary>\n\n```yaml\n{config}```\n\n</details>")
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def shipped_markdown(report: Report) -> str:
+    """The latencies as shipped, if they were measured."""
+    head, lines = shipped_table(report.rows)
+    rule = ["---", *["---:"] * (len(head) - 1)]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, rule, *lines)) if lines else ""
 
 
 def markdown_table(report: Report) -> str:

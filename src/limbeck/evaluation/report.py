@@ -17,9 +17,10 @@ class Row:
     num_parameters: without buffers. macs: multiply-accumulates of one image. size_mib: of the weights as stored.
     latency_ms: one image, the fastest round. metrics: name -> value. grid: PNG of images from the same latents in every
     row, `grid_columns` in each of its lines (0: unknown). history: the stages the model passed. terms: licence note of
-    its weights. latency_spread: see `profiling.Latency`; None if unknown. sparsity: share of switched-off weights by
-    layer, empty for a dense model; num_effective: parameters in use. filter_macs: in fixed filters, which `macs` leaves
-    out.
+    its weights. latency_spread: see `profiling.Latency`; None if unknown.
+    latencies: as shipped, each with runtime, num_images, latency_ms and spread.
+    sparsity: share of switched-off weights by layer, empty for a dense model; num_effective: parameters in use.
+    filter_macs: in fixed filters, which `macs` leaves out.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Row:
     terms: str = ""
     latency_spread: float | None = None
     grid_columns: int = 0
+    latencies: tuple[Mapping[str, Any], ...] = ()
     sparsity: Mapping[str, float] = field(default_factory=dict)
     num_effective: int | None = None
     filter_macs: int = 0

@@ -13,6 +13,7 @@ import torch
 
 from limbeck.errors import UserError
 from limbeck.export.base import Exporter, inference_copy, require_close
+from limbeck.export.runtimes import OnnxRuntime
 from limbeck.export.torch_export import facts, program
 from limbeck.files import written_aside
 from limbeck.model import Model
@@ -22,23 +23,27 @@ class Onnx(Exporter):
     """Writes one `.onnx` file and compares it as onnxruntime runs it; `terms` and `history` are metadata of it."""
 
     def __call__(self, model: Model, path: str | Path) -> Path:
-        try:
-            import onnxruntime
-            import onnxscript  # noqa: F401  (torch's exporter needs it)
-        except ImportError as error:
-            raise UserError(f"format=onnx: needs {error.name}; pip install onnxruntime onnxscript") from error
-        network = inference_copy(model.generator)
+        require_onnx()
         with written_aside(path) as aside:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # torch's, of its own parts
-                made = torch.onnx.export(program(network), dynamo=True, verbose=False)
-            assert made is not None
-            made.model.metadata_props.update(facts(model))
-            made.save(aside)
-            session = onnxruntime.InferenceSession(aside, providers=["CPUExecutionProvider"])
-
-            def again(inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-                return torch.from_numpy(session.run(None, {name: value.numpy() for name, value in inputs.items()})[0])
-
-            require_close(again, network, what=f"{path}: generator")
+            write_onnx(model, aside)
+            require_close(OnnxRuntime().program(aside), inference_copy(model.generator), what=f"{path}: generator")
         return Path(path)
+
+
+def require_onnx() -> None:
+    """Raises: UserError naming the extra, if something is not installed."""
+    try:
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401  (torch's exporter needs it)
+    except ImportError as error:
+        raise UserError(f"format=onnx: needs {error.name}; pip install limbeck[onnx]") from error
+
+
+def write_onnx(model: Model, path: Path) -> None:
+    """The forward pass in float32 as one file, not compared yet."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's, of its own parts
+        made = torch.onnx.export(program(inference_copy(model.generator)), dynamo=True, verbose=False)
+    assert made is not None
+    made.model.metadata_props.update(facts(model))
+    made.save(path)
