@@ -159,13 +159,19 @@ def test_a_run_with_agp_resumes_bit_for_bit(train, pair, tmp_path):
         ({"start": 0.7}, r"start=0\.7"),
         ({"horizon": 0}, "horizon=0"),
         ({"granularity": "pixel"}, "granularity='pixel': unknown; allowed: element"),
-        ({"granularity": "2:4"}, "2:4"),
+        ({"granularity": "2:4"}, r"^companion=agp: ratio=0\.05: granularity 2:4 switches off one half"),
         ({"num_updates": 0}, "num_updates=0"),
     ],
 )
 def test_wrong_settings_are_refused_when_the_run_is_checked(train, pair, settings, words):
     with pytest.raises(UserError, match=words):
         train(Fresh()(pair), companions={"agp": GradualPruning(**settings)})
+
+
+def test_two_of_four_goes_at_once(train, pair):
+    agp_at_once = GradualPruning(granularity="2:4", start=0.5)
+    module = train(Fresh()(pair), steps=2, companions={"agp": agp_at_once}, callbacks=[Watching()])
+    assert all(float(mask.float().mean()) == 0.5 for mask in module.masks.current().values())
 
 
 def test_settings_for_a_companion_that_is_not_selected_are_refused(train, pair):

@@ -49,7 +49,10 @@ class GradualPruning(Companion):
         if not student.maskable():
             raise UserError(f"companion=agp: a {type(student).__name__} declares no layers whose weights it could take")
         for share in (0.0, 1.0):
-            self.masks_of(student, agp(share, **self.schedule))
+            try:
+                self.masks_of(student, agp(share, **self.schedule))
+            except UserError as error:
+                raise UserError(f"companion=agp: {error}") from error
 
     def prepare(self, pair: Pair, loop: Loop) -> None:
         """Nothing is needed before the first turn."""
