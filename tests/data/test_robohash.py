@@ -28,11 +28,15 @@ def sources() -> dict[str, RoboHash]:
 def part_files(kind: str) -> list[list[Path]]:
     folder = Path(importlib.util.find_spec("robohash").submodule_search_locations[0]) / "sets" / SETS[kind]
     layers = sorted(folder.iterdir(), key=lambda path: path.name.split("#")[1])
-    # Equal files once: the later one of a pair gives way.
-    return [
-        list({path.read_bytes(): path for path in sorted(layer.iterdir(), reverse=True)}.values())[::-1]
-        for layer in layers
-    ]
+    return [_without_repetitions(sorted(layer.iterdir())) for layer in layers]
+
+
+def _without_repetitions(files: list[Path]) -> list[Path]:
+    """Of files with equal pixels the first one."""
+    first = {}
+    for path in files:
+        first.setdefault(Image.open(path).convert("RGBA").tobytes(), path)
+    return list(first.values())
 
 
 def pasted(kind: str, combination: int, resolution: int) -> np.ndarray:
