@@ -21,7 +21,7 @@ from PIL import Image
 from limbeck.data.image_files import ImageFiles
 from limbeck.data.image_folder import image_folder
 from limbeck.data.lmdb import lmdb
-from limbeck.data.names import is_image
+from limbeck.data.names import class_folders, is_image
 from limbeck.data.zip_archive import zip_archive
 from limbeck.errors import UserError
 
@@ -511,6 +511,14 @@ def test_numbered_folders_are_the_classes_of_their_numbers(source_of, folders, e
     labels = source.train().labels_of(np.arange(len(names))).tolist()
     assert dict(zip(names, labels, strict=True)) == dict(zip(folders, expected, strict=True))
     assert source.open().num_classes == max(expected) + 1
+
+
+def test_a_folder_around_all_class_folders_does_not_count(source_of):
+    good = encoded(picture(0))
+    source = source_of({f"packed/{folder}/a.png": good for folder in ("0", "2", "10")}, labels="folders")
+    assert source.open().num_classes == 11
+    assert source.train().labels_of(np.arange(3)).tolist() == [0, 10, 2]
+    assert class_folders(["cat/0.png", "cat/1.png"]) == ["cat", "cat"]
 
 
 def test_numbers_twice_are_refused(source_of):

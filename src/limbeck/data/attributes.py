@@ -20,7 +20,7 @@ from PIL import Image
 from limbeck.data.base import Batch, ImageDataset, ImageFacts, ImageSource, Mirrored
 from limbeck.data.crops import as_array
 from limbeck.data.image_set import ImageSet
-from limbeck.data.names import class_numbers
+from limbeck.data.names import class_folders, class_numbers
 from limbeck.errors import UserError
 
 RECIPE = "centered square, bilinear, labels of attributes; 1"
@@ -89,7 +89,7 @@ class Attributes(ImageSource):
     def _attribute_names(self) -> list[str]:
         if self.attributes is not None:
             return list(self.attributes)
-        folders = {name.partition("/")[0] for name in self.images.images if "/" in name}
+        folders = set(class_folders(self.images.images)) - {""}
         numbers = class_numbers(sorted(folders))
         return sorted(folders, key=numbers.__getitem__)
 
@@ -112,9 +112,8 @@ class Attributes(ImageSource):
                 f"{self.images.described('')}: {len(names)} sub-folders; allowed: at least 2, one per class"
             )
         held: tuple[list, list] = ([], [])
-        for name in self.images.images:
-            folder, _, rest = name.partition("/")
-            if rest:
+        for name, folder in zip(self.images.images, class_folders(self.images.images), strict=True):
+            if folder:
                 row = [float(folder == other) for other in names]
                 held[zlib.crc32(name.encode()) % HELDOUT_SHARE == 0].append((name, row))
         return held

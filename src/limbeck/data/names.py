@@ -62,9 +62,21 @@ def folder_labels(names: Sequence[str], described: Callable[[str], str]) -> np.n
             raise UserError(
                 f"{described(name)}: lies in no sub-folder; allowed with data.labels=folders: one sub-folder per class"
             )
-    classes = [name.partition("/")[0] for name in names]
+    classes = class_folders(names)
     numbers = class_numbers(sorted(set(classes)))
     return np.array([numbers[name] for name in classes], dtype=np.int64)
+
+
+def class_folders(names: Sequence[str]) -> list[str]:
+    """The folder of the first level of each image, "" for none; below a folder that holds everything in folders.
+
+    Archivers put what they pack into one folder of its name.
+    """
+    parts = [name.split("/") for name in names]
+    level = 0
+    if len({part[0] for part in parts}) == 1 and all(len(part) > 2 for part in parts):
+        level = 1
+    return [part[level] if len(part) > level + 1 else "" for part in parts]
 
 
 def class_numbers(folders: Sequence[str]) -> dict[str, int]:
