@@ -9,7 +9,7 @@ from PIL import Image
 from limbeck.architectures.srgan import Generator as Enlarging
 from limbeck.callbacks.sample_grid import SampleGrid
 from limbeck.data.base import ImageFacts, ImageSource
-from limbeck.data.derived import Derived, smaller
+from limbeck.data.translation.derived import Derived, smaller
 from limbeck.images import MIN_TILE
 
 from .conftest import Counting

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from limbeck.data.base import Batch, ImageDataset, ImageFacts, ImageSource
-from limbeck.data.crops import VARIANTS, Cuts, drawn
-from limbeck.data.image_set import ImageSet
+from limbeck.data.translation.crops import VARIANTS, Cuts, drawn
+from limbeck.data.translation.image_set import ImageSet
 from limbeck.errors import UserError
 
 RECIPE = "two domains, bicubic; 1"

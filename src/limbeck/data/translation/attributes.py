@@ -18,9 +18,9 @@ import torch
 from PIL import Image
 
 from limbeck.data.base import Batch, ImageDataset, ImageFacts, ImageSource, Mirrored
-from limbeck.data.crops import as_array
-from limbeck.data.image_set import ImageSet
 from limbeck.data.names import class_folders, class_numbers
+from limbeck.data.translation.crops import as_array
+from limbeck.data.translation.image_set import ImageSet
 from limbeck.errors import UserError
 
 RECIPE = "centered square, bilinear, labels of attributes; 1"

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from limbeck.data.robohash_parts import RoboHashParts, seen_shares
+from limbeck.data.translation.robohash_parts import RoboHashParts, seen_shares
 
 SOME = np.arange(40)
 

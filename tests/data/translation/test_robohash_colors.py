@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from limbeck.configured import configured
-from limbeck.data.robohash_colors import RoboHashColors
+from limbeck.data.translation.robohash_colors import RoboHashColors
 from limbeck.errors import UserError
 
 

@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 
 from limbeck.data.base import Batch, Column, ImageDataset, ImageFacts, ImageSource
-from limbeck.data.crops import VARIANTS, as_array, drawn
-from limbeck.data.image_set import ImageSet
+from limbeck.data.translation.crops import VARIANTS, as_array, drawn
+from limbeck.data.translation.image_set import ImageSet
 from limbeck.errors import UserError
 
 RECIPE = "square of a photograph, bicubic; 1"

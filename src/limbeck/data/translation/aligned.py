@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 from limbeck.data.base import Batch, Column, ImageDataset, ImageFacts, ImageSource
-from limbeck.data.crops import VARIANTS, Cuts
-from limbeck.data.image_set import ImageSet
+from limbeck.data.translation.crops import VARIANTS, Cuts
+from limbeck.data.translation.image_set import ImageSet
 from limbeck.errors import UserError
 
 RECIPE = "halves of a file, bicubic; 1"

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from limbeck.data.base import ImageDataset, ImageFacts, ImageSource
-from limbeck.data.derived import Derived, gray, lines, rotated, smaller
 from limbeck.data.loading import heldout_batches, train_loader
+from limbeck.data.translation.derived import Derived, gray, lines, rotated, smaller
 from limbeck.errors import UserError
 
 

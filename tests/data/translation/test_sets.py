@@ -10,12 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
-from limbeck.data.aligned import Aligned
-from limbeck.data.attributes import Attributes, target_labels
-from limbeck.data.crops import VARIANTS, Cuts
-from limbeck.data.downscaled import Downscaled
 from limbeck.data.loading import train_loader
-from limbeck.data.unaligned import Unaligned
+from limbeck.data.translation.aligned import Aligned
+from limbeck.data.translation.attributes import Attributes, target_labels
+from limbeck.data.translation.crops import VARIANTS, Cuts
+from limbeck.data.translation.downscaled import Downscaled
+from limbeck.data.translation.unaligned import Unaligned
 from limbeck.errors import UserError
 
 
