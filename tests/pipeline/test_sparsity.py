@@ -44,6 +44,8 @@ def test_filters_go_gradually_and_leave_in_the_end(tmp_path):
     student = limbeck.load(tmp_path / "run" / "student.safetensors")
     assert student.generator.arguments["widths"] == [16, *[8] * 7]  # the learned constant is no layer
     assert not student.masks
+    schedule = {"target": 0.5, "start": 0.05, "horizon": 0.5, "granularity": "filter"}
+    assert student.history[-1]["companion_agp"] == schedule
 
 
 def test_wrong_settings_are_one_line_before_any_work(tmp_path):

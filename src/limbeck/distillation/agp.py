@@ -54,6 +54,9 @@ class GradualPruning(Companion):
             except UserError as error:
                 raise UserError(f"companion=agp: {error}") from error
 
+    def describe(self) -> dict[str, Any]:
+        return {**self.schedule, "granularity": self.granularity}
+
     def prepare(self, pair: Pair, loop: Loop) -> None:
         """Nothing is needed before the first turn."""
 

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -25,6 +26,10 @@ class Companion(nn.Module, ABC):
 
     def check(self, student: Network) -> None:
         """Refuse what cannot work, before the first stage of a run. Raises: UserError."""
+
+    def describe(self) -> dict[str, Any]:
+        """What the student's history says of it."""
+        return {}
 
     @abstractmethod
     def prepare(self, pair: Pair, loop: Loop) -> None:

@@ -177,6 +177,7 @@ class Distiller:
         student = settled(replace(student, masks=module.masks.current()))
         described = {name: weighted.term.describe() for name, weighted in self.loss["generator"].items()}
         settings = {f"loss_{name}": facts for name, facts in sorted(described.items()) if facts}
+        settings |= {f"companion_{name}": companion.describe() for name, companion in sorted(self.companions.items())}
         facts = {"kimg": self.kimg, "batch_size": self.batch_size, "losses": sorted(described)}
         return student.after("distil", **facts, **settings)
 
