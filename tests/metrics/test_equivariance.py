@@ -7,6 +7,7 @@ from limbeck.architectures import stylegan2
 from limbeck.architectures.stylegan3 import Generator
 from limbeck.configured import configured
 from limbeck.errors import UserError
+from limbeck.functional.equivariance import decibels, masked_squares
 from limbeck.metrics.equivariance import Equivariance, Rotation, Translation
 
 MOVEMENTS = {
@@ -33,12 +34,26 @@ def values(given, generator, num_images=4, **settings):
 def test_untrained_networks(given):
     r, t = values(given, untrained(kernel=1, radial=True)), values(given, untrained())
     # In 8 images of full width were measured R 108.4, 80.6, 80.9; T 79.1, 76.1, 33.8.
-    assert r["eq_t"] > 90
+    assert r["eq_t"] > 80
     assert 72 < r["eq_t_frac"] < 90
     assert r["eq_r"] > 70
     assert 70 < t["eq_t"] < 95
     assert 66 < t["eq_t_frac"] < 90
     assert 20 < t["eq_r"] < 45
+
+
+@torch.no_grad()
+def test_whole_samples_of_the_finer_layers_are_moved_almost_exactly():
+    """Two pixels are half a sample of the coarsest layers; one is half a sample of layers near their band's limit."""
+    generator = untrained(kernel=1, radial=True)
+    latent = torch.randn(2, 64)
+    still, movement, found = generator(latent), MOVEMENTS["eq_t"], {}
+    for pixels in (1, 2, 6, 8):
+        motion = (pixels / 64, -pixels / 64)
+        moved = generator(latent, transform=movement.matrix(motion))
+        found[pixels] = decibels(masked_squares(moved, *movement.expected(still, motion)))
+    assert min(found[2], found[6], found[8]) > 98
+    assert found[1] > 75
 
 
 def small():
