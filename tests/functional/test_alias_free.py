@@ -7,7 +7,14 @@ import scipy.signal
 import torch
 import torch.nn.functional as F
 
-from limbeck.functional.alias_free import filter_macs, filtered_leaky_relu, kaiser_beta, low_pass, radial_low_pass
+from limbeck.functional.alias_free import (
+    NARROW,
+    filter_macs,
+    filtered_leaky_relu,
+    kaiser_beta,
+    low_pass,
+    radial_low_pass,
+)
 
 FIRST = {"cutoff": 2.0, "half_width": 6.0, "rate": 32}
 
@@ -92,3 +99,11 @@ def test_the_limit_acts_whenever_it_can(size):
     how = {"up": 2, "crop": 2, "clamp": 1.0}
     found, expected = filtered_leaky_relu(x, up_filter, down_filter, **how), inserted(x, up_filter, down_filter, **how)
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+
+
+def test_narrow_and_wide_maps_are_filtered_alike():
+    up_filter, down_filter = low_pass(12, **FIRST).double(), low_pass(12, **FIRST).double()
+    x, how = torch.randn(1, NARROW, 9, 9, dtype=torch.float64), {"up": 2, "crop": 0, "clamp": 1.0}
+    wide = filtered_leaky_relu(x, up_filter, down_filter, **how)
+    narrow = filtered_leaky_relu(x[:, :2], up_filter, down_filter, **how)
+    torch.testing.assert_close(wide[:, :2], narrow, rtol=1e-9, atol=1e-9)
