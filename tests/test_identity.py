@@ -27,6 +27,7 @@ GROUPS = {
     "logger": False,
     "metric": False,
     "protocol": False,
+    "runtime": False,
 }
 EXCEPTIONS = {"num_workers", "log_every_kimg"}
 TOP = {"kimg": True, "batch_size": True, "seed": True, "checkpoint_kimg": False, "resume": False, "run_name": False}
@@ -87,7 +88,7 @@ def test_every_key_of_every_group_is_on_the_right_side(path):
             assert found[0] == key
         else:
             assert found is None or found[0] in ("teacher", "data"), key
-        assert (judged(before) != judged(after)) == (place in ("metric", "protocol")), key
+        assert (judged(before) != judged(after)) == (place in ("metric", "protocol", "runtime")), key
 
 
 def test_every_top_level_number_of_a_run_is_on_the_right_side():
