@@ -231,6 +231,9 @@ def test_maps_are_torchvisions_after_every_relu(vgg, batch_statistics):
     assert sum(map(torch.numel, found)) == 2 * 303_104
     assert 4 * sum(m[0].numel() for m in found) == 1_212_416  # at 64 px: every map has four times as many places
     assert ours(image).shape == (2, ours.num_features)
+    ours.resolution = 64
+    assert ours.feature_maps(image)[0].shape == (2, 64, 64, 64)
+    assert ours.describe()["resize"].startswith("64x64, bilinear")
     assert ours.describe()["normalization"].endswith("of the batch" if batch_statistics else "stored")
 
 

@@ -27,15 +27,22 @@ class VGG19BN(Embedding):
         may be fetched.
     batch_statistics: normalize by the statistics of the batch, as released, because the network was never switched to
         evaluation; False takes the stored ones. With the batch's, features depend on which images are together.
+    resolution: to which images are resized; None leaves them as they are, as released.
     """
 
     name, metric_suffix, num_features = "vgg19_bn", "_vgg19_bn", sum(WIDTHS)
 
     def __init__(
-        self, *, path: str | Path | None = None, download: bool = False, batch_statistics: bool = True
+        self,
+        *,
+        path: str | Path | None = None,
+        download: bool = False,
+        batch_statistics: bool = True,
+        resolution: int | None = None,
     ) -> None:
         super().__init__()
         self.path, self.download, self.batch_statistics = path, download, batch_statistics
+        self.resolution = resolution
         self.network: nn.Sequential | None = None
 
     def load(self) -> Embedding:
@@ -55,7 +62,10 @@ class VGG19BN(Embedding):
 
     def preprocessing(self) -> dict[str, str]:
         kind = "of the batch" if self.batch_statistics else "stored"
-        return {"resize": "none", "normalization": f"mean {MEAN}, std {STD} of [0, 1]; batch norm's statistics {kind}"}
+        resize = "none"
+        if self.resolution is not None:
+            resize = f"{self.resolution}x{self.resolution}, bilinear, half-pixel centers, no antialias"
+        return {"resize": resize, "normalization": f"mean {MEAN}, std {STD} of [0, 1]; batch norm's statistics {kind}"}
 
     def forward(self, image: Float[Tensor, "n c h w"]) -> Float[Tensor, "n f"]:
         return torch.cat([maps.mean(dim=(2, 3)).float() for maps in self.feature_maps(image)], dim=1)
@@ -63,6 +73,8 @@ class VGG19BN(Embedding):
     def feature_maps(self, image: Float[Tensor, "n c h w"]) -> list[Tensor]:
         if self.network is None:
             raise RuntimeError(f"embedding {self.name} is used before load()")
+        if self.resolution is not None and image.shape[2:] != (self.resolution, self.resolution):
+            image = F.interpolate(image, size=(self.resolution, self.resolution), mode="bilinear", align_corners=False)
         x, maps = normalized(in_color(image)), []
         for layer in self.network:
             if isinstance(layer, nn.BatchNorm2d) and self.batch_statistics:
