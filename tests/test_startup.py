@@ -142,7 +142,7 @@ def test_the_spin_is_set_once_can_be_switched_off_and_never_claimed_in_vain(monk
     [
         ("limbeck.commands", ["torch", "numpy", "PIL"]),
         ("limbeck.sweep.after_sweep", ["torch"]),
-        ("limbeck.pipeline", ["pytorch_lightning"]),  # torchmetrics, of which the metrics are made, brings matplotlib
+        ("limbeck.pipeline", ["pytorch_lightning", "torchmetrics", "torchvision", "matplotlib"]),
         ("limbeck.sweep.runs", ["pytorch_lightning", "matplotlib"]),
     ],
 )

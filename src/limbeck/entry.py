@@ -119,7 +119,7 @@ def pipeline_of(config: Any) -> "Pipeline":
 
     node = config.pipeline
     make = {name: functools.partial(instantiate, node[name], _convert_="all") for name in node if name != "_target_"}
-    later = {name: make.pop(name) for name in ("distiller", "loggers")}
+    later = {name: make.pop(name) for name in ("distiller", "judgement", "loggers")}
     now = {name: build() if OmegaConf.is_config(node[name]) else node[name] for name, build in make.items()}
     return get_class(node["_target_"])(**now, **later)
 

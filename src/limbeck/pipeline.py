@@ -19,8 +19,6 @@ from limbeck import devices, parallel
 from limbeck.architectures.base import Network
 from limbeck.data.base import ImageSource
 from limbeck.errors import UserError
-from limbeck.evaluation.judgement import Judgement
-from limbeck.evaluation.write_report import write_report
 from limbeck.files import remove_leftovers, written_aside
 from limbeck.identity import counted, difference, file_content, judged, read_content, write_content
 from limbeck.importers.foreign import guesses
@@ -32,6 +30,7 @@ from limbeck.terminal import announce
 
 if TYPE_CHECKING:
     from limbeck.distillation.distiller import Distiller
+    from limbeck.evaluation.judgement import Judgement
     from limbeck.loggers.base import RunLogger
 
 STAGES = ("teacher", "pruned", "initialized", "student")
@@ -43,7 +42,8 @@ FINISHED, CONFIG = "report.json", "config.yaml"
 class Pipeline:
     """One object per stage, in the order in which the pair passes them.
 
-    distiller, loggers: make the stage and the loggers, because Lightning comes with them: see `entry.pipeline_of`.
+    distiller, judgement, loggers: make them, because Lightning and torchmetrics come with them, and with these half
+    of all imports: see `entry.pipeline_of`.
     """
 
     data: ImageSource
@@ -51,7 +51,7 @@ class Pipeline:
     pruning: Callable[[Pair, Path], Pair]
     initializer: Callable[[Pair], Pair]
     distiller: Callable[[], "Distiller"]
-    judgement: Judgement
+    judgement: Callable[[], "Judgement"]
     loggers: Callable[[], Mapping[str, Callable[[Path], "RunLogger"]]]
     title: str
     resume: str = "auto"
@@ -78,7 +78,8 @@ class Pipeline:
             self._carry_out(folder, config, teacher)
 
     def _carry_out(self, folder: Path, config: Mapping[str, Any], teacher: Model) -> None:
-        first_alone(lambda: self.judgement.check(teacher.generator, STAGES, self.data))
+        judgement = first_alone(self.judgement)
+        first_alone(lambda: judgement.check(teacher.generator, STAGES, self.data))
         distiller = first_alone(self.distiller)
         first_alone(lambda: distiller.check(teacher))
         pruned, initialized = self._prepared(teacher, folder)
@@ -87,17 +88,18 @@ class Pipeline:
         pair = distiller(Pair(teacher, initialized), data=self.data, folder=folder, loggers=loggers)
         if parallel.rank() == 0:
             save(pair.student, folder / STUDENT)
-        announce("evaluate", f"{self.judgement.protocol.num_images} images a model")
+        announce("evaluate", f"{judgement.protocol.num_images} images a model")
         stages = dict(zip(STAGES, (teacher, pruned, initialized, pair.student), strict=True))
-        report = self.judgement(
+        report = judgement(
             stages, data=self.data, config=config, folder=folder, title=self.title, tell=partial(announce, "")
         )
         if parallel.rank() == 0:
+            from limbeck.evaluation.write_report import write_report
             from limbeck.loggers.base import log_rows
 
             log_rows(loggers, report.rows, kimg=distiller.kimg)
             write_report(report, folder)
-            self.judgement.forget(folder)
+            judgement.forget(folder)
         announce("done", f"{folder / 'report.html'}")
 
     def _finished(self, folder: Path, config: Mapping[str, Any], default: Mapping[str, Any]) -> bool:
