@@ -1,8 +1,8 @@
-# Limbeck on a CPU: docker build -t limbeck . && docker run --rm -v "$PWD/outputs:/work/outputs" limbeck train
+# Limbeck on a CPU: docker build -t limbeck . && docker run --rm -v "$PWD/outputs:/data/outputs" limbeck train
 FROM python:3.11-slim
 COPY . /source
 RUN pip install --no-cache-dir -c /source/constraints.txt "/source[onnx,openvino]" \
  && rm -rf /source
-WORKDIR /work
+WORKDIR /data
 ENTRYPOINT ["limbeck"]
 CMD ["--help"]

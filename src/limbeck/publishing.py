@@ -94,7 +94,7 @@ def card(report: Mapping[str, Any], model: Model, pictures: list[str], name: str
     )
     yield f"# A compressed {family} generator"
     yield ""
-    yield f"Pruned and distilled by [Limbeck](https://pypi.org/project/limbeck/). **Terms of the weights:** {terms}"
+    yield f"Pruned and distilled by Limbeck. **Terms of the weights:** {terms}"
     yield from ("", "```python", "import limbeck", "")
     yield f'model = limbeck.load("{name}")'
     yield from ("images = limbeck.sample(model, 16, seed=0)  # [16, channels, height, width] in [-1, 1]", "```", "")
