@@ -6,7 +6,7 @@ the norm and the sign-free size of what makes a channel are lost behind it: a bi
 singular value scaling changes the directions of such a layer's filters, not how strongly its channels come through.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -231,9 +231,3 @@ def check_image(image: Tensor, num_channels: int, *, multiple: int = 1, name: st
     if len(shape) != 4 or shape[1] != num_channels or shape[2] % multiple or shape[3] % multiple:
         sides = f", h and w multiples of {multiple}" if multiple > 1 else ""
         raise UserError(f"{name}: shape {shape}, expected [n, {num_channels}, h, w]{sides}")
-
-
-def no_groups(sizes: Iterable[str]) -> None:
-    """For networks that are never pruned. Raises: UserError if sizes are given all the same."""
-    if named := sorted(sizes):
-        raise UserError(f"discriminator: no channel groups, so none of {named} can be resized")

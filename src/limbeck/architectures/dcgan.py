@@ -24,9 +24,9 @@ from limbeck.architectures.convolutional import (
     declared,
     full_widths,
     initialize,
-    no_groups,
     num_doublings,
 )
+from limbeck.architectures.judge import Judge
 from limbeck.errors import UserError
 
 SLOPE = 0.2
@@ -111,7 +111,7 @@ class Generator(Network):
         return {"latent": self.layers[0].conv.weight.new_zeros(num_images, self.z_dim)}
 
 
-class Discriminator(Network):
+class Discriminator(Judge):
     """Image [n, num_channels, resolution, resolution] in [-1, 1] to logits [n]; high means real.
 
     width: channels of the first layer, doubled by each further one.
@@ -144,22 +144,6 @@ class Discriminator(Network):
         for layer in self.layers[:-1]:
             x = F.leaky_relu(layer(x), SLOPE)
         return self.layers[-1](x).flatten()
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        return dict(self._arguments)
-
-    def channel_groups(self) -> tuple[ChannelGroup, ...]:
-        """None: a student is judged by a discriminator of full width."""
-        return ()
-
-    def resized(self, sizes: Mapping[str, int]) -> Self:
-        no_groups(sizes)
-        return type(self)(**self._arguments)
-
-    def refinable(self) -> Refinable:
-        """None: the discriminator is trained afresh or kept, never refined."""
-        return Refinable()
 
     def macs(self) -> int:
         """See `counted_macs`."""

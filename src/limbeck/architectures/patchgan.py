@@ -4,14 +4,12 @@ Source: Isola et al., "Image-to-Image Translation with Conditional Adversarial N
 authors' public PyTorch code has it.
 """
 
-from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limbeck.architectures.base import ChannelGroup, Network, Refinable
 from limbeck.architectures.convolutional import (
     Layer,
     Norm,
@@ -19,15 +17,15 @@ from limbeck.architectures.convolutional import (
     check_image,
     counted_macs,
     initialize,
-    no_groups,
 )
+from limbeck.architectures.judge import Judge
 from limbeck.errors import UserError
 
 SLOPE = 0.2
 MOST_LAYERS = 16
 
 
-class PatchGAN(Network):
+class PatchGAN(Judge):
     """Image [n, c, h, w] in [-1, 1] to logits [n, 1, h', w'], one per overlapping patch; high means real.
 
     in_channels: of what is judged; with a source image, its channels and the judged image's.
@@ -74,22 +72,6 @@ class PatchGAN(Network):
         for layer in self.layers[:-1]:
             x = F.leaky_relu(layer(x), SLOPE)
         return self.layers[-1](x)
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        return dict(self._arguments)
-
-    def channel_groups(self) -> tuple[ChannelGroup, ...]:
-        """None: a student is judged by a discriminator of full width."""
-        return ()
-
-    def resized(self, sizes: Mapping[str, int]) -> Self:
-        no_groups(sizes)
-        return type(self)(**self._arguments)
-
-    def refinable(self) -> Refinable:
-        """None: the discriminator is trained afresh or kept, never refined."""
-        return Refinable()
 
     def macs(self) -> int:
         """See `counted_macs`, at `resolution`."""

@@ -24,9 +24,9 @@ from limbeck.architectures.convolutional import (
     declared,
     full_widths,
     maskable,
-    no_groups,
     refinable,
 )
+from limbeck.architectures.judge import Judge
 from limbeck.errors import UserError
 
 SLOPE = 0.2
@@ -174,7 +174,7 @@ class Generator(Network):
         return {"image": weight.new_zeros(num_images, *self.latent_shape)}
 
 
-class Discriminator(Network):
+class Discriminator(Judge):
     """Image [n, num_channels, h, w] in [-1, 1] to logits [n]; high means real.
 
     resolution: of the images; the only size that works unless the last layers read a mean.
@@ -225,22 +225,6 @@ class Discriminator(Network):
             x = F.leaky_relu(layer(x), SLOPE)
         x = x.mean(dim=(2, 3)) if self.head == "mean" else torch.flatten(x, 1)
         return self.out(F.leaky_relu(self.hidden(x), SLOPE)).squeeze(1)
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        return dict(self._arguments)
-
-    def channel_groups(self) -> tuple[ChannelGroup, ...]:
-        """None: a student is judged by a discriminator of full width."""
-        return ()
-
-    def resized(self, sizes: Mapping[str, int]) -> Self:
-        no_groups(sizes)
-        return type(self)(**self._arguments)
-
-    def refinable(self) -> Refinable:
-        """None: the discriminator is trained afresh or kept, never refined."""
-        return Refinable()
 
     def macs(self) -> int:
         """See `counted_macs`, at `resolution`; with the linear layers."""

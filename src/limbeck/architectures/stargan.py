@@ -23,9 +23,9 @@ from limbeck.architectures.convolutional import (
     declared,
     full_widths,
     maskable,
-    no_groups,
     refinable,
 )
+from limbeck.architectures.judge import Judge
 from limbeck.errors import UserError
 
 SLOPE = 0.01
@@ -155,7 +155,7 @@ class Generator(Network):
         }
 
 
-class Discriminator(Network):
+class Discriminator(Judge):
     """Image [n, num_channels, resolution, resolution] in [-1, 1] to a map of realness and the logits of its labels.
 
     width: channels of the first layer, doubled by each of the `num_layers` strided ones.
@@ -200,22 +200,6 @@ class Discriminator(Network):
         for layer in self.layers:
             x = F.leaky_relu(layer(x), SLOPE)
         return self.realness(x), self.classes(x).flatten(1)
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        return dict(self._arguments)
-
-    def channel_groups(self) -> tuple[ChannelGroup, ...]:
-        """None: a student is judged by a discriminator of full width."""
-        return ()
-
-    def resized(self, sizes: Mapping[str, int]) -> Self:
-        no_groups(sizes)
-        return type(self)(**self._arguments)
-
-    def refinable(self) -> Refinable:
-        """None: the discriminator is trained afresh or kept, never refined."""
-        return Refinable()
 
     def macs(self) -> int:
         """See `counted_macs`, at `resolution`."""

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck.architectures.base import Axis, ChannelGroup, Maskable, Network, Refinable
+from limbeck.architectures.judge import Judge
 from limbeck.errors import UserError
 from limbeck.functional.resampling import blur, upsample, upsampling_convolution
 
@@ -553,7 +554,7 @@ class Epilogue(nn.Module):
         return self.out(x)
 
 
-class Discriminator(Network):
+class Discriminator(Judge):
     """Image [n, num_channels, resolution, resolution] in [-1, 1] to logits [n]; high means real.
 
     widths: channels at each resolution, largest first, down to 4; None takes the standard ones.
@@ -640,23 +641,6 @@ class Discriminator(Network):
             if masks is not None:
                 x = x * masks[r // 2].to(x.dtype)[:, None, None]
             yield r // 2, x
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        return dict(self._arguments)
-
-    def channel_groups(self) -> tuple[ChannelGroup, ...]:
-        """None: a student is judged by a discriminator of full width."""
-        return ()
-
-    def resized(self, sizes: Mapping[str, int]) -> Self:
-        if sizes:
-            raise UserError(f"discriminator: no channel groups, so none of {sorted(sizes)} can be resized")
-        return type(self)(**self._arguments)
-
-    def refinable(self) -> Refinable:
-        """None: the discriminator is trained afresh or kept, never refined."""
-        return Refinable()
 
     def example_inputs(self, num_images: int = 1) -> dict[str, Tensor]:
         device = next(self.parameters()).device
