@@ -73,6 +73,23 @@ def test_not_finite_names_the_tensor(value):
     assert not_finite(module) == "1.running_var"
 
 
+def test_not_finite_looks_into_the_extra_state_of_terms():
+    """DiME keeps running moments that way: a dict beside the tensors."""
+
+    class Term(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.moments = {"mean": torch.zeros(2), "count": 3}
+
+        def get_extra_state(self):
+            return self.moments
+
+    module = nn.Sequential(Term())
+    assert not_finite(module) is None
+    module[0].moments["mean"][1] = float("nan")
+    assert not_finite(module) == "0._extra_state.mean"
+
+
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGUSR1, 143), (signal.SIGUSR2, 143), (signal.SIGINT, 130)]
 )

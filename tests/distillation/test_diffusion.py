@@ -192,7 +192,7 @@ def test_whom_a_regime_does_not_know_is_refused(pair):
         module_of(pair, judges=judge)
     with pytest.raises(UserError, match="loss/discriminator: the chosen distillation has no such player"):
         module_of(pair, discriminator_terms={"nonsaturating": Weighted(term=NonSaturatingDiscriminator())})
-    with pytest.raises(UserError, match="'nonsaturating': reads a GeneratorStep"):
+    with pytest.raises(UserError, match="'nonsaturating': reads a JudgedStep"):
         module_of(pair, terms={"nonsaturating": Weighted(term=NonSaturatingGenerator())})
     common = {"generator_optimizer": adam(1e-3), "kimg": 1, "batch_size": 8, "judges": {}}
     with pytest.raises(UserError, match="loss/generator: no term is selected"):

@@ -146,6 +146,6 @@ def test_a_metric_takes_it_like_any_embedding(files):
             pytest.fail("not asked for")
 
     metric = KernelDistance(embedding=embedding)
-    assert metric(Given())["kid_tiny"] > 0
+    assert metric.of(Given())["kid_tiny"] > 0
     assert metric.describe()["embedding"] == f"timm:{RESNET}"
     assert metric.describe()["resize"].startswith("shorter side to 33, bilinear")

@@ -64,7 +64,7 @@ def test_a_regime_that_offers_other_steps_is_refused_by_name():
         ReadsImages().check_fits("loss/generator: 'x'", offered, STYLED)
         Constant().check_fits("loss/generator: 'x'", offered, STYLED)  # says nothing, so anything goes
     NonSaturatingGenerator().check_fits("loss/generator: 'nonsaturating'", GeneratorStep, STYLED)
-    with pytest.raises(UserError, match=r"loss/generator: 'nonsaturating': reads a GeneratorStep.*DenoisingStep"):
+    with pytest.raises(UserError, match=r"loss/generator: 'nonsaturating': reads a JudgedStep.*DenoisingStep"):
         NonSaturatingGenerator().check_fits("loss/generator: 'nonsaturating'", DenoisingStep, STYLED)
     with pytest.raises(UserError, match=r"reads a DenoisingStep.*GeneratorStep"):
         NoisePrediction().check_fits("loss/generator: 'noise_prediction'", GeneratorStep, STYLED)

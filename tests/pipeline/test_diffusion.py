@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import instantiate
 
 import limbeck
 from limbeck.configured import CONF
-from limbeck.entry import register_resolvers
+from limbeck.entry import pipeline_of, register_resolvers
 from limbeck.errors import UserError
 from limbeck.loggers.table import read_table
 
@@ -141,7 +140,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_pruned(tmp_path, overri
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("train", tiny(tmp_path, *overrides), return_hydra_config=True)
         HydraConfig.instance().set_config(config)
-        pipeline = instantiate(config.pipeline, _convert_="all")
+        pipeline = pipeline_of(config)
     with pytest.raises(UserError, match=re.escape(named)):
         pipeline.run(tmp_path, {})
     assert not (tmp_path / "scores.safetensors").exists()

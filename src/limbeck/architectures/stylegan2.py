@@ -92,7 +92,8 @@ class MappingNetwork(nn.Module):
                 parts.append(normalize_second_moment(latent.float()))
             if self.num_classes:
                 rows = one_hot(label, self.num_classes)
-                if latent is not None and len(rows) != len(latent):
+                # An exported program would take the compared lengths for constants.
+                if latent is not None and not torch.compiler.is_exporting() and len(rows) != len(latent):
                     raise UserError(f"label: {len(rows)} of them, expected one for each of {len(latent)} latents")
                 parts.append(normalize_second_moment(self.embed(rows)))
             x = torch.cat(parts, dim=1)
@@ -611,7 +612,7 @@ class Discriminator(Judge):
         with torch.autocast(x.device.type, enabled=False):
             x = self.b4(x.float(), self.clamp)
             if self.num_classes:
-                if label is not None and len(label) != len(image):
+                if label is not None and not torch.compiler.is_exporting() and len(label) != len(image):
                     raise UserError(f"label: {len(label)} of them, expected one for each of {len(image)} images")
                 embedding = self.mapping(None, label)
                 x = (x * embedding).sum(dim=1, keepdim=True) / math.sqrt(embedding.shape[1])

@@ -3,6 +3,7 @@
 import random
 import signal
 import threading
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -135,12 +136,23 @@ class Checkpoint(pl.Callback):
 
 
 def not_finite(module: nn.Module) -> str | None:
-    """Name of a parameter or buffer that holds NaN or infinity; one read for all."""
-    values = {name: v for name, v in module.state_dict().items() if v.is_floating_point() and v.numel()}
+    """Name of a parameter, a buffer or a tensor of a term's own state that holds NaN or infinity; one read for all."""
+    values = {name: v for name, v in _tensors(module.state_dict()) if v.is_floating_point() and v.numel()}
+    if not values:
+        return None
     largest_values = torch._foreach_norm(list(values.values()), float("inf"))
-    if not values or bool(torch.stack([value.float() for value in largest_values]).isfinite().all()):
+    if bool(torch.stack([value.float() for value in largest_values]).isfinite().all()):
         return None
     return next(name for name, value in values.items() if not value.isfinite().all())
+
+
+def _tensors(state: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, torch.Tensor]]:
+    """All tensors of a state dict, those of nested dicts (a module's extra state) under dotted names."""
+    for name, value in state.items():
+        if isinstance(value, torch.Tensor):
+            yield f"{prefix}{name}", value
+        elif isinstance(value, Mapping):
+            yield from _tensors(value, f"{prefix}{name}.")
 
 
 def random_states() -> dict[str, Any]:

@@ -82,7 +82,7 @@ class Judgement:
             config=dict(config),
             versions=versions(),
             title=title,
-            notes=[*generator.cost_notes(**self.protocol.how(generator)), *notes],
+            notes=(*generator.cost_notes(**self.protocol.how(generator)), *notes),
         )
 
     def forget(self, folder: Path) -> None:

@@ -13,6 +13,7 @@ from limbeck.evaluation.report import Row
 
 imported("pytorch_lightning")  # it imports torchvision
 from pytorch_lightning.loggers.logger import Logger  # noqa: E402
+from pytorch_lightning.utilities import rank_zero_only as rank_zero_only  # noqa: E402
 
 
 class RunLogger(Logger, ABC):

@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from PIL import Image
-from pytorch_lightning.utilities import rank_zero_only
 
-from limbeck.loggers.base import RunLogger
+from limbeck.loggers.base import RunLogger, rank_zero_only
 from limbeck.loggers.table import Table
 
 

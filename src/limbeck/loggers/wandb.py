@@ -12,11 +12,10 @@ from typing import Any
 
 from omegaconf import OmegaConf
 from PIL import Image
-from pytorch_lightning.utilities import rank_zero_only
 
 from limbeck.errors import UserError
 from limbeck.files import written_aside
-from limbeck.loggers.base import RunLogger
+from limbeck.loggers.base import RunLogger, rank_zero_only
 
 
 class WandB(RunLogger):
