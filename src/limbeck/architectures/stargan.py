@@ -20,12 +20,12 @@ from limbeck.architectures.convolutional import (
     check_counts,
     check_image,
     counted_macs,
-    declared,
     full_widths,
     maskable,
     refinable,
 )
 from limbeck.architectures.judge import Judge
+from limbeck.architectures.translation_resnet import residual_groups, residual_macs
 from limbeck.errors import UserError
 
 SLOPE = 0.01
@@ -125,20 +125,14 @@ class Generator(Network):
 
     def channel_groups(self) -> tuple[ChannelGroup, ...]:
         """The residual stream ("trunk"), the inside of each block, and the other layers' outputs; never the labels."""
-        blocks = [f"blocks.{index}" for index in range(self._arguments["num_blocks"])]
-        inner = {f"{block}.inner": ([f"{block}.first"], [f"{block}.second"]) for block in blocks}
-        trunk = (["down2", *(f"{block}.second" for block in blocks)], [*(f"{block}.first" for block in blocks), "up1"])
-        layers = {"stem": (["stem"], ["down1"]), "down1": (["down1"], ["down2"]), "trunk": trunk, **inner}
-        return declared(self, self.widths, layers | {"up1": (["up1"], ["up2"]), "up2": (["up2"], ["last"])})
+        return residual_groups(self, self.widths, self._arguments["num_blocks"])
 
     def resized(self, sizes: Mapping[str, int]) -> Self:
         return type(self)(**{**self._arguments, "widths": {**self.widths, **sizes}})
 
     def macs(self) -> int:
         """See `counted_macs`, at `resolution`."""
-        side = self.resolution
-        outer, middle, inner = ({"stem": side, "last": side}, {"down1": side // 2, "up2": side // 2}, side // 4)
-        return counted_macs(self, outer | middle | dict.fromkeys(["down2", "blocks", "up1"], inner))
+        return residual_macs(self, self.resolution)
 
     def refinable(self) -> Refinable:
         """All convolutions and normalizations."""

@@ -27,6 +27,21 @@ from limbeck.errors import UserError
 MOST_BLOCKS = 64
 
 
+def residual_groups(network: nn.Module, widths: Mapping[str, int], num_blocks: int) -> tuple[ChannelGroup, ...]:
+    """Of a stem, two layers down, blocks, two up and a last one: the stream, each block inside, the other outputs."""
+    blocks = [f"blocks.{index}" for index in range(num_blocks)]
+    inner = {f"{block}.inner": ([f"{block}.first"], [f"{block}.second"]) for block in blocks}
+    trunk = (["down2", *(f"{block}.second" for block in blocks)], [*(f"{block}.first" for block in blocks), "up1"])
+    layers = {"stem": (["stem"], ["down1"]), "down1": (["down1"], ["down2"]), "trunk": trunk, **inner}
+    return declared(network, widths, layers | {"up1": (["up1"], ["up2"]), "up2": (["up2"], ["last"])})
+
+
+def residual_macs(network: nn.Module, side: int) -> int:
+    """See `counted_macs`, for images of this side."""
+    outer, middle = {"stem": side, "last": side}, {"down1": side // 2, "up2": side // 2}
+    return counted_macs(network, outer | middle | dict.fromkeys(["down2", "blocks", "up1"], side // 4))
+
+
 class Block(nn.Module):
     """Two 3x3 convolutions around a residual sum; dropout between them in training mode."""
 
@@ -128,20 +143,14 @@ class ResNet(Network):
 
     def channel_groups(self) -> tuple[ChannelGroup, ...]:
         """The residual stream ("trunk"), the inside of each block, and the other layers' outputs."""
-        blocks = [f"blocks.{index}" for index in range(self._arguments["num_blocks"])]
-        inner = {f"{block}.inner": ([f"{block}.first"], [f"{block}.second"]) for block in blocks}
-        trunk = (["down2", *(f"{block}.second" for block in blocks)], [*(f"{block}.first" for block in blocks), "up1"])
-        layers = {"stem": (["stem"], ["down1"]), "down1": (["down1"], ["down2"]), "trunk": trunk, **inner}
-        return declared(self, self.widths, layers | {"up1": (["up1"], ["up2"]), "up2": (["up2"], ["last"])})
+        return residual_groups(self, self.widths, self._arguments["num_blocks"])
 
     def resized(self, sizes: Mapping[str, int]) -> Self:
         return type(self)(**{**self._arguments, "widths": {**self.widths, **sizes}})
 
     def macs(self) -> int:
         """See `counted_macs`, at `resolution`."""
-        side = self.resolution
-        outer, middle, inner = ({"stem": side, "last": side}, {"down1": side // 2, "up2": side // 2}, side // 4)
-        return counted_macs(self, outer | middle | dict.fromkeys(["down2", "blocks", "up1"], inner))
+        return residual_macs(self, self.resolution)
 
     def refinable(self) -> Refinable:
         """All convolutions and affine normalizations."""
