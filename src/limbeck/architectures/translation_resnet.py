@@ -27,7 +27,7 @@ from limbeck.errors import UserError
 MOST_BLOCKS = 64
 
 
-def residual_groups(network: nn.Module, widths: Mapping[str, int], num_blocks: int) -> tuple[ChannelGroup, ...]:
+def residual_groups(network: Network, widths: Mapping[str, int], num_blocks: int) -> tuple[ChannelGroup, ...]:
     """Of a stem, two layers down, blocks, two up and a last one: the stream, each block inside, the other outputs."""
     blocks = [f"blocks.{index}" for index in range(num_blocks)]
     inner = {f"{block}.inner": ([f"{block}.first"], [f"{block}.second"]) for block in blocks}
@@ -36,7 +36,7 @@ def residual_groups(network: nn.Module, widths: Mapping[str, int], num_blocks: i
     return declared(network, widths, layers | {"up1": (["up1"], ["up2"]), "up2": (["up2"], ["last"])})
 
 
-def residual_macs(network: nn.Module, side: int) -> int:
+def residual_macs(network: Network, side: int) -> int:
     """See `counted_macs`, for images of this side."""
     outer, middle = {"stem": side, "last": side}, {"down1": side // 2, "up2": side // 2}
     return counted_macs(network, outer | middle | dict.fromkeys(["down2", "blocks", "up1"], side // 4))
