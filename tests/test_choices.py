@@ -4,6 +4,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
+from omegaconf import OmegaConf
 
 from limbeck.choices import checked, forget_replaced_choices, forget_unselected_terms
 from limbeck.configured import CONF
@@ -35,6 +36,31 @@ def test_the_experiments_own_choice_keeps_its_settings():
     assert list(found.generator.level_widths) == [32, 64, 96]
     widths = settled("experiment=teacher_robohash32", "teacher=untrained_stylegan2").teacher.generator.widths
     assert len(widths) == 8
+
+
+EMBEDDING = "loss.generator.perceptual.term.embedding"
+
+
+@pytest.mark.parametrize("name", ["random_projection", "denoiser", "vgg19_bn", "module"])
+def test_an_embedding_in_place_of_another_one_leaves_no_settings_behind(name):
+    found = settled("experiment=quickstart", f"embedding@{EMBEDDING}={name}").loss.generator.perceptual
+    assert set(found.term.embedding) == set(OmegaConf.load(CONF / "embedding" / f"{name}.yaml"))
+    instantiate(found, _convert_="all")
+
+
+def test_an_embedding_keeps_what_is_named_beside_it():
+    named = (f"embedding@{EMBEDDING}=random_projection", f"{EMBEDDING}.num_features=8")
+    assert settled("experiment=quickstart", *named).loss.generator.perceptual.term.embedding.num_features == 8
+
+
+def test_choices_of_ones_own_folder_replace_as_those_of_the_package(tmp_path):
+    """`--config-dir` and `hydra.searchpath` lead to the same place."""
+    (tmp_path / "pruning").mkdir()
+    target = "_target_: limbeck.pruning.pruner.Pruner"
+    (tmp_path / "pruning" / "mine.yaml").write_text(f"{target}\nratio: 0.5\ncriterion: null\n")
+    where = f"hydra.searchpath=[file://{tmp_path}]"
+    found = settled("experiment=stylegan2_ffhq_svs", "pruning=mine", where, all_checks=True).pruning
+    assert dict(found) == {"_target_": "limbeck.pruning.pruner.Pruner", "ratio": 0.7, "criterion": None}
 
 
 def test_what_the_command_line_names_stays():

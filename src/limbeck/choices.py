@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from limbeck.configured import CONF
 from limbeck.errors import UserError
 from limbeck.kinds import refuse_wrong_kinds
 
@@ -36,7 +35,7 @@ def by_choice() -> Any:
     """The configuration that the same choices give without any value on the command line."""
     from hydra.core.hydra_config import HydraConfig
 
-    choices = [str(o.input_line) for o in _parsed(tuple(task_overrides())) if (CONF / o.key_or_group).is_dir()]
+    choices = [str(o.input_line) for o in _parsed(tuple(task_overrides())) if _is_group(o.key_or_group)]
     return _composed(HydraConfig.get().job.config_name, tuple(choices))
 
 
@@ -85,18 +84,33 @@ def forget_replaced_choices(config: Any) -> None:
     from omegaconf import OmegaConf
 
     parsed = _parsed(tuple(task_overrides()))
-    chosen = {o.key_or_group: f"{o.value()}" for o in parsed if (CONF / o.key_or_group / f"{o.value()}.yaml").is_file()}
-    chosen.pop("experiment", None)
+    chosen = [o for o in parsed if o.key_or_group != "experiment" and _own_settings(o.key_or_group, o.value())]
     if not chosen:
         return
     experiment = tuple(str(o.input_line) for o in parsed if o.key_or_group == "experiment")
     before = _composed(HydraConfig.get().job.config_name, experiment).hydra.runtime.choices
     named = [str(o.key_or_group) for o in parsed]
-    for group, name in chosen.items():
-        own = OmegaConf.to_container(OmegaConf.load(CONF / group / f"{name}.yaml"))
-        found = OmegaConf.select(config, group.replace("/", "."))
-        if before.get(group) != name and "defaults" not in own and OmegaConf.is_dict(found):
-            _forget_unknown(found, own, group.replace("/", "."), named)
+    for override in chosen:
+        where = (override.package or override.key_or_group.replace("/", ".")).removeprefix("_global_.")
+        found = OmegaConf.select(config, where)
+        if before.get(override.get_key_element().lstrip("+")) != override.value() and OmegaConf.is_dict(found):
+            _forget_unknown(found, _own_settings(override.key_or_group, override.value()), where, named)
+
+
+def _is_group(name: str) -> bool:
+    """Whether there is such a group, in conf/ or in a folder of the user's own."""
+    return _repository(tuple(_where_to_look())).group_exists(name)
+
+
+def _own_settings(group: str, name: Any) -> dict[str, Any]:
+    """What the file of a choice sets, wherever it lies; empty if there is none, or if it takes settings from others."""
+    from omegaconf import OmegaConf
+
+    repository = _repository(tuple(_where_to_look()))
+    if not isinstance(name, str) or not repository.config_exists(f"{group}/{name}"):
+        return {}
+    loaded = repository.load_config(f"{group}/{name}")
+    return {} if loaded.defaults_list else OmegaConf.to_container(loaded.config)  # type: ignore[return-value]
 
 
 def _forget_unknown(node: Any, own: Any, where: str, named: Sequence[str]) -> None:
@@ -134,6 +148,23 @@ def refuse_nested_launch(config: Any) -> None:
 
 
 @functools.cache
+def _repository(where: tuple[str, ...]) -> Any:
+    """Where Hydra finds the files of the choices: conf/, `--config-dir`, `hydra.searchpath`."""
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.hydra_config import HydraConfig
+
+    loader: Any = GlobalHydra.instance().config_loader()
+    name = HydraConfig.get().job.config_name
+    return loader._parse_overrides_and_create_caching_repo(name, list(where))[1]
+
+
+def _where_to_look() -> list[str]:
+    from hydra.core.hydra_config import HydraConfig
+
+    return [str(override) for override in HydraConfig.get().overrides.hydra if "searchpath" in str(override)]
+
+
+@functools.cache
 def _parsed(overrides: tuple[str, ...]) -> list[Any]:
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
@@ -144,4 +175,4 @@ def _parsed(overrides: tuple[str, ...]) -> list[Any]:
 def _composed(name: str, overrides: tuple[str, ...]) -> Any:
     from hydra import compose
 
-    return compose(name, list(overrides), return_hydra_config=True)
+    return compose(name, [*_where_to_look(), *overrides], return_hydra_config=True)

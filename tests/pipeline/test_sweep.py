@@ -39,9 +39,14 @@ def test_a_sweep_is_resumable_and_ends_in_a_table(tmp_path):
 
 
 def test_a_run_that_fails_does_not_stop_the_others(tmp_path):
-    """The first of the two is refused; the second is finished all the same, and the sweep says so and fails."""
+    """The first of the two is refused; the second is finished all the same, and the sweep says so and fails.
+
+    Neither has callbacks, loggers or metrics.
+    """
     arguments = [argument for argument in TINY if not argument.startswith("pruning.ratio")]
-    done = run("train.py", "-m", *arguments, "pruning.ratio=1.5,0.5", cwd=tmp_path)
+    done = run(
+        "train.py", "-m", *arguments, "pruning.ratio=1.5,0.5", "callback=[]", "logger=[]", "metric=[]", cwd=tmp_path
+    )
     assert done.returncode == 2
     lines = done.stderr.splitlines()
     assert sum(line.startswith("error: ") for line in lines) == 2
