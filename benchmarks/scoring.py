@@ -27,6 +27,7 @@ from limbeck.architectures.stylegan2 import Generator
 from limbeck.model import Model
 from limbeck.pruning.allocation import Uniform, allocated
 from limbeck.pruning.criteria.dcp import DCP
+from limbeck.pruning.scoring import add
 from limbeck.pruning.sensitivity import mean_magnitude, readers
 
 NUM_PCA = 1000  # directions cost the same on every side
@@ -138,7 +139,7 @@ def scores_at(model: Model, criterion: DCP, batches: Sequence[int]) -> dict[int,
     """Scores after so many batches."""
     state, found = criterion.start(model), {}
     for index in range(max(batches)):
-        criterion.step(model, state, index)
+        add(state, criterion.step(model, state, index))
         if index + 1 in batches:
             scores = criterion.scores(model, state)
             found[index + 1] = {name: score.clone() for name, score in scores.items()}

@@ -46,6 +46,14 @@ def summed(value: Tensor) -> Tensor:
     return value
 
 
+def of_first(value: Tensor) -> Tensor:
+    """The first process's tensor, on the CPU; all have its shape and type."""
+    value = value.detach().cpu().clone()
+    if active():
+        dist.broadcast(value, 0)
+    return value
+
+
 def joint_mean(value: Tensor) -> Tensor:
     """Average of a tensor over all processes, with the gradient of this process's value.
 

@@ -166,18 +166,18 @@ class Pipeline:
             raise UserError(f"data and teacher differ in the images to start from: data {found}, teacher {wanted}")
 
     def _prepared(self, teacher: Model, folder: Path) -> tuple[Model, Model]:
-        """The pruned and the initialized student; made on the first process, read by all."""
+        """The pruned and the initialized student; scored by all processes that have met, made by the first."""
         pruned, initialized = folder / PRUNED, folder / INITIALIZED
+        if decided(lambda: not initialized.is_file()):
+            announce("prune")
+            pair = self.pruning(Pair(teacher, teacher), folder)
 
-        def made() -> None:
-            if not initialized.is_file():
-                announce("prune")
-                pair = self.pruning(Pair(teacher, teacher), folder)
+            def made() -> None:
                 save(pair.student, pruned)
                 announce("initialize")
                 save(self.initializer(pair).student, initialized)
 
-        decided(made)
+            decided(made)
         parallel.wait_for(initialized)
         return load_native(pruned), load_native(initialized)
 

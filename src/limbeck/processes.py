@@ -90,6 +90,11 @@ def together(*, on_gpu: bool) -> Iterator[None]:
         _meeting = None
 
 
+def met() -> bool:
+    """Whether this is one of several processes inside `together`, all of which do the same."""
+    return _meeting is not None
+
+
 def decided(function: Callable[[], T]) -> T | None:
     """What `function` returns on the first process, a JSON value; it runs there alone, the others wait, however long.
 

@@ -8,7 +8,7 @@ from limbeck.errors import CheckpointError
 from limbeck.masks.everything import Everything
 from limbeck.model import Model
 from limbeck.pruning import scoring
-from limbeck.pruning.criteria.base import Criterion
+from limbeck.pruning.criteria.base import Criterion, Part
 from limbeck.pruning.criteria.cagan import CAGAN
 from limbeck.pruning.criteria.dcp import DCP
 from limbeck.pruning.scoring import scored, worked
@@ -29,17 +29,18 @@ class Counting(Criterion):
         return self._num_steps
 
     def start(self, model):
-        return {"sum": torch.zeros([]), "steps": torch.zeros([])}
+        return {"sum.indices": torch.zeros([]), "sum.steps": torch.zeros([])}
 
     def step(self, model, state, index):
         if index == self.killed_in:
             raise Killed
-        state["sum"] += index
-        state["steps"] += 1
-        return index != self.enough_after
+        return Part({"indices": torch.tensor(float(index)), "steps": torch.ones([])}, measure=float(index))
+
+    def ends(self, measures):
+        return measures[-1] == self.enough_after
 
     def scores(self, model, state):
-        return {"sum": state["sum"], "steps": state["steps"]}
+        return {"sum": state["sum.indices"], "steps": state["sum.steps"]}
 
 
 def model():
@@ -48,8 +49,8 @@ def model():
 
 
 def test_every_step_runs_once():
-    assert worked(Counting(), model()) == {"sum": torch.tensor(15.0), "steps": torch.tensor(6.0)}
-    assert worked(Counting(enough_after=2), model()) == {"sum": torch.tensor(3.0), "steps": torch.tensor(3.0)}
+    assert scored(Counting(), model()) == {"sum": torch.tensor(15.0), "steps": torch.tensor(6.0)}
+    assert scored(Counting(enough_after=2), model()) == {"sum": torch.tensor(3.0), "steps": torch.tensor(3.0)}
 
 
 @pytest.mark.parametrize("killed_in", [0, 1, 5])
@@ -59,13 +60,13 @@ def test_a_killed_scoring_goes_on_where_it_was(tmp_path, monkeypatch, killed_in)
     with pytest.raises(Killed):
         worked(Counting(killed_in=killed_in), model(), path=path)
     assert path.exists() == (killed_in > 0)
-    assert worked(Counting(), model(), path=path) == {"sum": torch.tensor(15.0), "steps": torch.tensor(6.0)}
+    assert scored(Counting(), model(), path=path) == {"sum": torch.tensor(15.0), "steps": torch.tensor(6.0)}
 
 
 def test_a_finished_scoring_is_not_repeated(tmp_path):
     path = tmp_path / "scores.safetensors"
     worked(Counting(enough_after=3), model(), path=path)
-    assert worked(Counting(killed_in=0), model(), path=path)["steps"] == 4
+    assert scored(Counting(killed_in=0), model(), path=path)["steps"] == 4
 
 
 def test_progress_is_told(capsys):
@@ -89,8 +90,8 @@ def test_resumed_scores_are_equal_to_the_bit(tmp_path, monkeypatch, criterion):
     def killed_in_the_third(self, *args):
         if len(done) == 2:
             raise Killed
-        done.append(step(self, *args))
-        return True
+        done.append(args)
+        return step(self, *args)
 
     with monkeypatch.context() as patch:
         patch.setattr(type(criterion), "step", killed_in_the_third)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from limbeck.architectures.base import Network
 from limbeck.errors import UserError
+from limbeck.pruning.criteria.base import SUM
 from limbeck.seeds import batch_seed
 
 
@@ -36,15 +37,9 @@ class Batches:
 
 def zero_sums(network: Network) -> dict[str, Tensor]:
     """A state that holds a sum per channel of every group, still zero."""
-    return {f"sum.{group.name}": torch.zeros(group.size).double() for group in network.channel_groups()}
-
-
-def add_to_sums(state: dict[str, Tensor], values: dict[str, Tensor]) -> None:
-    """Add scores by group name to a state's sums, in place."""
-    for name, value in values.items():
-        state[f"sum.{name}"] += value.cpu()
+    return {f"{SUM}{group.name}": torch.zeros(group.size).double() for group in network.channel_groups()}
 
 
 def sums_of(state: dict[str, Tensor], network: Network) -> dict[str, Tensor]:
     """A state's sums by group name."""
-    return {group.name: state[f"sum.{group.name}"] for group in network.channel_groups()}
+    return {group.name: state[SUM + group.name] for group in network.channel_groups()}

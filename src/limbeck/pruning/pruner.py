@@ -6,12 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from limbeck import devices
-from limbeck.architectures.base import Network
+from limbeck import devices, parallel
+from limbeck.architectures.base import ChannelGroup, Network
 from limbeck.arguments import kind
 from limbeck.configured import configured
 from limbeck.errors import UserError
 from limbeck.model import Model, Pair
+from limbeck.processes import first_alone
 from limbeck.pruning.allocation import (
     Allocation,
     Uniform,
@@ -69,12 +70,21 @@ class Pruner:
 
         Raises: UserError for an impossible ratio or a group that is not there, before anything is scored.
         """
-        checked_ratio(self.ratio)
-        every = pair.student.generator.channel_groups()
-        chosen = chosen_groups(every, self.groups, self.keep_groups)
+        chosen = first_alone(lambda: self._chosen(pair.student.generator))
         if self.criterion is None:
             return replace(pair, student=copy.deepcopy(pair.student).after("prune", criterion="none", ratio=0.0))
         network, scores = self._scored(pair.student, folder)
+        return first_alone(lambda: self._cut(pair, network, scores, chosen, folder))
+
+    def _chosen(self, network: Network) -> tuple[ChannelGroup, ...]:
+        checked_ratio(self.ratio)
+        return chosen_groups(network.channel_groups(), self.groups, self.keep_groups)
+
+    def _cut(
+        self, pair: Pair, network: Network, scores: Scores, chosen: tuple[ChannelGroup, ...], folder: Path | None
+    ) -> Pair:
+        """The pair with what is kept of `network`, a student's own generator or what scoring made of it."""
+        every = pair.student.generator.channel_groups()
         allocation = self.allocation or Uniform()
         check_scores(chosen, scores)
         scores, ratio = {group.name: scores[group.name] for group in chosen}, self.ratio
@@ -82,7 +92,7 @@ class Pruner:
             target = {"target_macs": self.target_macs, "round_to": self.round_to}
             ratio = ratio_for_macs(network, scores, allocation, **target)
         keep = allocated(network, scores, allocation, ratio=ratio, round_to=self.round_to)
-        if folder is not None and keep:
+        if folder is not None and keep and parallel.rank() == 0:
             save_picture(folder / PICTURE, scores, keep)
         student = replace(
             pair.student,

@@ -1,4 +1,8 @@
-"""Runs a criterion: step by step with a progress line, its state kept in a file from which it resumes exactly."""
+"""Runs a criterion: step by step with a progress line, its state kept in a file from which it resumes exactly.
+
+Several processes take a step each at a time. Their sums meet when the state is written and at the end, so that a file
+holds whole rounds and says nothing of who made them.
+"""
 
 import json
 import time
@@ -6,41 +10,48 @@ from pathlib import Path
 
 import safetensors
 import safetensors.torch
+import torch
 from torch import Tensor
 
+from limbeck import parallel
 from limbeck.errors import CheckpointError
 from limbeck.files import written_aside
 from limbeck.model import Model
-from limbeck.pruning.criteria.base import Criterion, Scores, State
+from limbeck.processes import first_alone, met
+from limbeck.pruning.criteria.base import SUM, Criterion, Part, Scores, State
 from limbeck.terminal import LiveLine, counted
 
-FORMAT = "limbeck-scores-1"
+FORMAT = "limbeck-scores-2"
 SAVE_SECONDS = 30.0
+MEASURES = "measures"
 
 
 def worked(criterion: Criterion, model: Model, *, path: Path | None = None) -> State:
     """The criterion's state after its last step.
 
-    path: where the state is kept; a file left there by the same scoring is continued.
+    Processes that have met (`processes.together`) share the steps out, and all call this; the first one writes.
+
+    path: where the state is kept; a file left there by the same scoring is continued, by any number of processes.
 
     Raises: CheckpointError if the file cannot be read, or holds another scoring.
     """
-    criterion.check()
-    total = criterion.num_steps
-    if path is not None and path.is_file():
-        state, done = _read(path, total)
-    else:
-        state, done = criterion.start(model), 0
-    line, saved = LiveLine(done=done), time.monotonic()
+    total, first = criterion.num_steps, parallel.rank() == 0
+    state, begun = _begun(criterion, model, path)
+    done, line, saved = begun, LiveLine(done=begun), time.monotonic()
     while done < total:
-        wanted = criterion.step(model, state, done)
-        done = done + 1 if wanted else total
+        done, due = _round(criterion, model, state, done, due=time.monotonic() - saved > SAVE_SECONDS)
         if line.due():
             line.show(counted(done, total, line.rate(done), "steps"))
-        if path is not None and (done == total or time.monotonic() - saved > SAVE_SECONDS):
-            _write(path, state, done, total)
+        if path is not None and due and done < total:
+            _meet(state)
+            if first:
+                _write(path, state, done, total)
+            _held_by_first(state)
             saved = time.monotonic()
-    if total:
+    _meet(state)
+    if path is not None and first and begun < total:
+        _write(path, state, done, total)
+    if total and first:
         line.show(counted(done, total, line.rate(done), "steps"))
         line.end()
     return state
@@ -49,6 +60,60 @@ def worked(criterion: Criterion, model: Model, *, path: Path | None = None) -> S
 def scored(criterion: Criterion, model: Model, *, path: Path | None = None) -> Scores:
     """Scores of every channel group; see `worked`."""
     return criterion.scores(model, worked(criterion, model, path=path))
+
+
+def add(state: State, part: Part) -> None:
+    """Add what a step found to the sums of a state, in place."""
+    for name, value in part.sums.items():
+        state[SUM + name] = state[SUM + name].to(value.device).add_(value)
+
+
+def _begun(criterion: Criterion, model: Model, path: Path | None) -> tuple[State, int]:
+    """The state from which to go on, its sums on the first process alone, and how many steps are in it."""
+
+    def begin() -> tuple[State, int]:
+        criterion.check()
+        if path is not None and path.is_file():
+            return _read(path, criterion.num_steps)
+        measures = torch.zeros(criterion.num_steps, dtype=torch.float64)
+        return {**criterion.start(model), MEASURES: measures}, 0
+
+    state, done = first_alone(begin)
+    if met():  # another device or library may have started differently
+        state = {name: value if name.startswith(SUM) else parallel.of_first(value) for name, value in state.items()}
+        done = parallel.gathered(done)[0]
+        _held_by_first(state)
+    return state, done
+
+
+def _round(criterion: Criterion, model: Model, state: State, done: int, *, due: bool) -> tuple[int, bool]:
+    """A step on every process; how many are done then, all if no more are wanted, and `due` of the first process."""
+    total, own = criterion.num_steps, parallel.rank() if met() else 0
+    part = criterion.step(model, state, done + own) if done + own < total else Part({})
+    told = torch.tensor([[part.measure, float(due)]], dtype=torch.float64)
+    told = parallel.rows_of_all(told) if met() else told
+    for place, measure in enumerate(told[: total - done, 0]):
+        state[MEASURES][done + place] = measure
+        ended = criterion.ends(state[MEASURES][: done + place + 1])
+        if place == own and (not ended or criterion.end_counts):
+            add(state, part)
+        if ended:
+            return total, bool(told[0, 1])
+    return min(total, done + len(told)), bool(told[0, 1])
+
+
+def _meet(state: State) -> None:
+    """Add the sums of all processes; every process has them then."""
+    for name in sorted(state) if met() else ():
+        if name.startswith(SUM):
+            state[name] = parallel.summed(state[name].cpu())
+
+
+def _held_by_first(state: State) -> None:
+    """Leave the sums to the first process, so that they count once when processes meet next."""
+    for name in state if met() and parallel.rank() else ():
+        if name.startswith(SUM):
+            state[name] = torch.zeros_like(state[name])
 
 
 def _write(path: Path, state: State, done: int, total: int) -> None:

@@ -10,6 +10,7 @@ from limbeck.arguments import kind
 from limbeck.errors import UserError
 from limbeck.masking import Masks, switch_off
 from limbeck.model import Model, Pair
+from limbeck.processes import first_alone
 from limbeck.pruning.allocation import checked_ratio
 from limbeck.pruning.criteria.base import WeightCriterion
 from limbeck.pruning.criteria.magnitude import Magnitude
@@ -30,6 +31,9 @@ class Sparsifier:
 
     def __call__(self, pair: Pair, folder: Path | None = None) -> Pair:
         """The same teacher with a new student. Raises: UserError for wrong settings, before anything is scored."""
+        return first_alone(lambda: self._sparse(pair))
+
+    def _sparse(self, pair: Pair) -> Pair:
         checked_ratio(self.ratio)
         student = masked(pair.student, self.criterion, ratio=self.ratio, granularity_name=self.granularity)
         return replace(pair, student=settled(student))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from limbeck.architectures.ticket import Ticket
 from limbeck.model import Pair
+from limbeck.processes import first_alone
 from limbeck.pruning.allocation import checked_ratio
 
 
@@ -21,6 +22,9 @@ class TicketStart:
 
     def __call__(self, pair: Pair, folder: Path | None = None) -> Pair:
         """The same teacher with a ticket as student. Raises: UserError for wrong settings or another family."""
+        return first_alone(lambda: self._drawn(pair))
+
+    def _drawn(self, pair: Pair) -> Pair:
         keep_ratio = float(1 - Fraction(str(checked_ratio(self.ratio))))
         facts = {"keep_ratio": keep_ratio, "seed": self.weight_seed, "init": self.init, "scope": self.scope}
         generator = Ticket.of(pair.student.generator, **facts).eval()

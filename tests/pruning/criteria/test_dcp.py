@@ -9,7 +9,7 @@ from limbeck.architectures.stylegan2 import Generator
 from limbeck.errors import UserError
 from limbeck.model import Model
 from limbeck.pruning.criteria.dcp import DCP, principal_directions, spread
-from limbeck.pruning.scoring import scored
+from limbeck.pruning.scoring import add, scored
 from limbeck.pruning.sensitivity import readers
 from limbeck.seeds import batch_seed
 
@@ -109,7 +109,7 @@ def test_equal_directions_with_fixed_noise_have_no_spread():
     criterion, subject = DCP(**SMALL, noise="const"), model()
     state = criterion.start(subject)
     state["shares"] = torch.eye(8).double()[2]
-    criterion.step(subject, state, 0)
+    add(state, criterion.step(subject, state, 0))
     largest = max(score.max() for score in scores_of(noise="const").values())
     assert all(score.max() < 1e-9 * largest for score in criterion.scores(subject, state).values())
 

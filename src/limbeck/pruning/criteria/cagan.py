@@ -11,8 +11,8 @@ from torch import Tensor
 from limbeck.errors import UserError
 from limbeck.masks.base import ContentMask
 from limbeck.model import Model
-from limbeck.pruning.batches import Batches, add_to_sums, sums_of, zero_sums
-from limbeck.pruning.criteria.base import Criterion, Scores, State
+from limbeck.pruning.batches import Batches, sums_of, zero_sums
+from limbeck.pruning.criteria.base import Criterion, Part, Scores, State
 from limbeck.pruning.sensitivity import latent_inputs, mean_magnitudes, readers_trainable
 from limbeck.seeds import seeded
 
@@ -64,7 +64,7 @@ class CAGAN(Criterion):
     def start(self, model: Model) -> State:
         return zero_sums(model.generator)
 
-    def step(self, model: Model, state: State, index: int) -> bool:
+    def step(self, model: Model, state: State, index: int) -> Part:
         network = model.generator
         count, source = self.batches[index]
         device = next(network.parameters()).device
@@ -76,8 +76,7 @@ class CAGAN(Criterion):
             fixed = image.detach()
             noisy = salted(fixed, mask(fixed), self.density, source)
             gradients = torch.autograd.grad(image, list(weights.values()), (fixed - noisy).sign())
-        add_to_sums(state, mean_magnitudes(network, dict(zip(weights, gradients, strict=True))))
-        return True
+        return Part(mean_magnitudes(network, dict(zip(weights, gradients, strict=True))))
 
     def scores(self, model: Model, state: State) -> Scores:
         return sums_of(state, model.generator)

@@ -13,8 +13,8 @@ from torch import Tensor
 from limbeck.architectures.base import Network
 from limbeck.errors import UserError
 from limbeck.model import Model
-from limbeck.pruning.batches import Batches, add_to_sums, sums_of, zero_sums
-from limbeck.pruning.criteria.base import Criterion, Scores, State
+from limbeck.pruning.batches import Batches, sums_of, zero_sums
+from limbeck.pruning.criteria.base import Criterion, Part, Scores, State
 from limbeck.pruning.sensitivity import drawn_styles, mean_magnitudes, readers_trainable
 from limbeck.seeds import seeded
 
@@ -114,7 +114,7 @@ class DCP(Criterion):
         directions, shares = principal_directions(styles.cpu())
         return {"directions": directions.float(), "shares": shares, **zero_sums(network)}
 
-    def step(self, model: Model, state: State, index: int) -> bool:
+    def step(self, model: Model, state: State, index: int) -> Part:
         network = model.generator
         count, source = self.batches[index]
         with torch.no_grad():
@@ -124,8 +124,7 @@ class DCP(Criterion):
         with seeded(int(torch.randint(2**62, [], generator=source)), style.device):
             found = self.magnitudes(network, style, offsets)
         stacked = {name: torch.stack([magnitudes[name] for magnitudes in found]) for name in found[0]}
-        add_to_sums(state, {name: spread(values, self.statistic) for name, values in stacked.items()})
-        return True
+        return Part({name: spread(values, self.statistic) for name, values in stacked.items()})
 
     def scores(self, model: Model, state: State) -> Scores:
         return sums_of(state, model.generator)

@@ -3,12 +3,13 @@
 Source: Fang et al., "Structural Pruning for Diffusion Models", 2023, and its released code, which decides the details.
 """
 
-import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from limbeck.errors import UserError
 from limbeck.model import Model
-from limbeck.pruning.criteria.base import Criterion, Scores, State
-from limbeck.pruning.criteria.taylor import Taylor, add
+from limbeck.pruning.criteria.base import Criterion, Part, Scores, State
+from limbeck.pruning.criteria.taylor import Taylor
 
 
 class DiffPruning(Criterion):
@@ -28,7 +29,7 @@ class DiffPruning(Criterion):
     def __init__(self, taylor: Taylor, *, threshold: float | int = 0.05, include_last: bool = False):
         self.taylor = taylor
         self.threshold = threshold
-        self.include_last = include_last
+        self.end_counts = include_last
 
     @property
     def num_steps(self) -> int:
@@ -38,17 +39,13 @@ class DiffPruning(Criterion):
         """Raises: UserError if the threshold would let no step count, or as `Taylor.start` does."""
         if not 0 <= self.threshold <= 1:
             raise UserError(f"threshold={self.threshold}: must lie in [0, 1]; above 1 no time step would count")
-        none = torch.zeros([], dtype=torch.float64)
-        return {**self.taylor.start(model), "largest_loss": none, "num_counted": none.clone()}
+        return self.taylor.start(model)
 
-    def step(self, model: Model, state: State, index: int) -> bool:
-        loss, gradients = self.taylor.gradients(model, state, index)
-        state["largest_loss"].fill_(max(loss, state["largest_loss"].item()))
-        small = loss < self.threshold * state["largest_loss"].item()
-        if not small or self.include_last:
-            add(gradients, state)
-            state["num_counted"] += 1
-        return not small
+    def step(self, model: Model, state: State, index: int) -> Part:
+        return self.taylor.step(model, state, index)
+
+    def ends(self, measures: Float[Tensor, "steps"]) -> bool:
+        return bool(measures[-1] < self.threshold * measures.max())
 
     def scores(self, model: Model, state: State) -> Scores:
         return self.taylor.scores(model, state)

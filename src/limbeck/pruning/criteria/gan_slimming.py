@@ -15,8 +15,8 @@ from limbeck.architectures.base import Network, channel_slice
 from limbeck.errors import UserError
 from limbeck.importers.checkpoint import load
 from limbeck.model import Model
-from limbeck.pruning.batches import Batches, add_to_sums, sums_of, zero_sums
-from limbeck.pruning.criteria.base import Criterion, Scores, State
+from limbeck.pruning.batches import Batches, sums_of, zero_sums
+from limbeck.pruning.criteria.base import Criterion, Part, Scores, State
 from limbeck.pruning.sensitivity import drawn_styles, readers
 
 
@@ -68,10 +68,10 @@ class GanSlimming(Criterion):
         return zero_sums(network)
 
     @torch.no_grad()
-    def step(self, model: Model, state: State, index: int) -> bool:
+    def step(self, model: Model, state: State, index: int) -> Part:
         network = self.trained(model, state)
         if not network.num_styles:
-            return False  # scales are read off the weights
+            return Part({})  # scales are read off the weights
         count, source = self.batches[index]
         style = drawn_styles(network, count, source)
         modulations = network.synthesis.modulations(style)
@@ -79,8 +79,7 @@ class GanSlimming(Criterion):
             name: modulations[axis.parameter.removeprefix("synthesis.").removesuffix(".weight")][0]
             for name, axis in readers(network).items()
         }
-        add_to_sums(state, {name: scale.abs().double().sum(dim=0) for name, scale in scales.items()})
-        return True
+        return Part({name: scale.abs().double().sum(dim=0) for name, scale in scales.items()})
 
     def scores(self, model: Model, state: State) -> Scores:
         network = self.trained(model, state)

@@ -18,7 +18,7 @@ from limbeck.errors import UserError
 from limbeck.functional.diffusion import diffuse, noise_loss
 from limbeck.model import Model
 from limbeck.pruning.allocation import Uniform, checked_ratio, kept_indices, rounded_counts
-from limbeck.pruning.criteria.base import Criterion, Scores, State
+from limbeck.pruning.criteria.base import SUM, Criterion, Part, Scores, State
 from limbeck.pruning.sensitivity import only_trainable
 from limbeck.seeds import batch_seed
 
@@ -159,17 +159,16 @@ class Taylor(Criterion):
         source = torch.Generator().manual_seed(batch_seed(self.seed, 1))
         noise = torch.randn(clean.shape, generator=source)
         parameters = dict(network.named_parameters())
-        sums = {f"gradient.{name}": torch.zeros_like(parameters[name]) for name in scored_weights(network)}
+        sums = {f"{SUM}{name}": torch.zeros_like(parameters[name]) for name in scored_weights(network)}
         return {"clean": clean, "noise": noise, **sums}
 
-    def step(self, model: Model, state: State, index: int) -> bool:
-        _, gradients = self.gradients(model, state, index)
-        add(gradients, state)
-        return True
+    def step(self, model: Model, state: State, index: int) -> Part:
+        loss, gradients = self.gradients(model, state, index)
+        return Part(gradients, loss)
 
     def scores(self, model: Model, state: State) -> Scores:
         names = scored_weights(model.generator)
-        sums = {name: state[f"gradient.{name}"].to(model.generator.get_parameter(name).device) for name in names}
+        sums = {name: state[SUM + name].to(model.generator.get_parameter(name).device) for name in names}
         return taylor_scores(
             model.generator,
             sums,
@@ -236,10 +235,3 @@ def scored_weights(network: Network) -> tuple[str, ...]:
     """Names of all convolution, linear and normalization weights."""
     refinable = network.refinable()
     return (*refinable.weights, *refinable.norm_weights)
-
-
-def add(gradients: Mapping[str, Tensor], state: State) -> None:
-    """Add gradients to the sums of `Taylor.start`."""
-    for name, gradient in gradients.items():
-        key = f"gradient.{name}"
-        state[key] = state[key].to(gradient.device).add_(gradient)
