@@ -81,7 +81,7 @@ class Pipeline:
         judgement = first_alone(self.judgement)
         first_alone(lambda: judgement.check(teacher.generator, STAGES, self.data))
         distiller = first_alone(self.distiller)
-        first_alone(lambda: distiller.check(teacher))
+        first_alone(lambda: distiller.check(teacher, self.data))
         pruned, initialized = self._prepared(teacher, folder)
         announce("distil", f"{distiller.kimg:g} kimg in batches of {distiller.batch_size}")
         loggers = [make(folder) for make in self.loggers().values()]

@@ -46,7 +46,7 @@ def distil(
     with _composed("train", {**first, **QUIET, "kimg": kimg, **settings}) as config, _folder(folder) as place:
         distiller = instantiate(config.pipeline.distiller, _convert_="all")
         loggers = [make(place) for make in instantiate(config.logger, _convert_="all").values()]
-        distiller.check(teacher)
+        distiller.check(teacher, data)
         return distiller(Pair(teacher, student), data=data, folder=place, loggers=loggers).student
 
 

@@ -114,15 +114,15 @@ def sgd(parameters):
     return torch.optim.SGD(parameters, lr=1e-3)
 
 
-def trained(baseline, model, *, steps=3, judges=None, callbacks=(), resume=(None, 0), pair=None, **settings):
-    """Train in the real loop; returns the module. resume: (checkpoint, number of steps it has seen)."""
+def built(baseline, model, *, steps=3, judges=None, pair=None, **settings):
+    """The module, not trained."""
     pair = pair or Pair(model, model)
     settings = {
         "generator_terms": GENERATORS[baseline](),
         "discriminator_terms": DISCRIMINATORS[baseline](),
         **settings,
     }
-    module = TranslationDistillation(
+    return TranslationDistillation(
         pair,
         judges=(judges or FromTeacher())(pair),
         generator_optimizer=sgd,
@@ -131,6 +131,11 @@ def trained(baseline, model, *, steps=3, judges=None, callbacks=(), resume=(None
         batch_size=BATCH,
         **(SETTINGS[baseline] | settings),
     )
+
+
+def trained(baseline, model, *, callbacks=(), resume=(None, 0), **settings):
+    """Train in the real loop; returns the module. resume: (checkpoint, number of steps it has seen)."""
+    module = built(baseline, model, **settings)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Lightning's advice on loops it does not know
         trainer = pl.Trainer(
@@ -331,9 +336,42 @@ def test_the_pool_returns_new_images_until_it_is_full_and_then_each_second_one()
     older = returned[returned != images[50:].flatten()]
     assert len(older.unique()) == len(older)  # what was handed out is gone
     assert ImagePool(0)(images) is images
-    again = ImagePool(50)
-    again.load_state_dict(pool.state_dict())
-    assert torch.equal(torch.stack(again.images), torch.stack(pool.images))
+
+
+def test_every_process_finds_its_own_pool_again(monkeypatch):
+    saved, (module, other) = {}, (built("cyclegan", cyclegan(), pool_size=2) for _ in range(2))
+    for number, (mine, theirs) in enumerate(zip(module.pools, other.pools, strict=True)):
+        mine(torch.full((2, 1, 1, 1), 1.0 + number))
+        theirs(torch.full((2, 1, 1, 1), 5.0 + number))
+    both = [[pool.images for pool in one.pools] for one in (module, other)]
+    monkeypatch.setattr("limbeck.distillation.translation.gathered", lambda own: [own, both[1]])
+    module.on_save_checkpoint(saved)
+    for place, first in ((0, 1.0), (1, 5.0), (2, None)):
+        monkeypatch.setattr("limbeck.distillation.translation.rank", lambda place=place: place)
+        fresh = built("cyclegan", cyclegan(), pool_size=2)
+        fresh.on_load_checkpoint(saved)
+        found = [[float(image) for image in pool.images] for pool in fresh.pools]
+        assert found == ([[], []] if first is None else [[first] * 2, [first + 1] * 2])
+
+
+def test_terms_begin_when_they_are_told_to():
+    """By the distance alone for two steps, then by the judge too, who takes no turn before."""
+    model = pix2pix()
+
+    def terms(kind, start):
+        return {"adversarial": Weighted(term=kind(), start_kimg=start)}
+
+    late = {"target": Weighted(term=Target())} | terms(NonSaturatingGenerator, 2 * BATCH / 1000)
+    judging = terms(NonSaturatingDiscriminator, 2 * BATCH / 1000)
+    begun = {
+        steps: trained("pix2pix", model, steps=steps, generator_terms=late, discriminator_terms=judging)
+        for steps in (2, 3)
+    }
+    alone = {"target": Weighted(term=Target())}
+    plain = trained("pix2pix", model, steps=2, generator_terms=alone, discriminator_terms={}, judges=NoJudges())
+    assert same(state(begun[2].student), state(plain.student))
+    assert same(state(begun[2].judges["teacher"]), state(model.discriminator))
+    assert not same(state(begun[3].judges["teacher"]), state(model.discriminator))
 
 
 @pytest.mark.parametrize(

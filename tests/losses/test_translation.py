@@ -5,6 +5,8 @@ import torch
 from torch import nn
 
 from limbeck.architectures.translation_resnet import ResNet
+from limbeck.data.robohash import RoboHash
+from limbeck.data.translation.derived import Derived, rotated
 from limbeck.embeddings.base import Embedding
 from limbeck.errors import UserError
 from limbeck.frozen import Frozen
@@ -19,8 +21,10 @@ from limbeck.losses.adversarial import (
 )
 from limbeck.losses.image_step import Players
 from limbeck.losses.regularization import GradientPenalty
+from limbeck.losses.self_supervised import SelfSupervised
 from limbeck.losses.translation import Content, Cycle, Domain, Identity, RealDomain, Target, label_loss
 from limbeck.losses.translation_step import TranslationJudgingStep, TranslationStep, Way
+from limbeck.losses.weighted import Weighted
 from limbeck.model import Pair
 
 
@@ -234,6 +238,17 @@ class Doubled(Embedding):
 
     def feature_maps(self, image):
         return [image * 100, nn.functional.avg_pool2d(image, 2) * 2]
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_wanted_images_are_asked_of_paired_data_alone(wrapped):
+    term = SelfSupervised(generator={"target": Weighted(term=Target())}, discriminator={}) if wrapped else Target()
+    views = {"images": RoboHash(kind="cats", resolution=32), "view": rotated}
+    term.check_data("x", Derived(**views))
+    Cycle().check_data("x", Derived(**views, paired=False))
+    named = "x, baseline term 'target': needs the wanted image" if wrapped else "x: needs the wanted image"
+    with pytest.raises(UserError, match=named):
+        term.check_data("x", Derived(**views, paired=False))
 
 
 def test_content_is_the_distance_of_the_coarsest_maps_to_the_target():

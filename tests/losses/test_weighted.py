@@ -13,7 +13,7 @@ from limbeck.losses.mmd import Linear, Mmd
 from limbeck.losses.noise_prediction import NoisePrediction
 from limbeck.losses.regularization import PathLength
 from limbeck.losses.steps import GeneratorStep
-from limbeck.losses.weighted import Term, Weighted, cadences, checked_terms
+from limbeck.losses.weighted import Term, Weighted, begun, cadences, checked_terms
 
 
 class Constant(Term):
@@ -27,7 +27,9 @@ def test_weight_and_cadence_scale_linearly():
     assert value.item() == 3.0
 
 
-@pytest.mark.parametrize("changes", [{"weight": "much"}, {"every_steps": 0}, {"every_steps": 1.5}, {"batch_share": 0}])
+@pytest.mark.parametrize(
+    "changes", [{"weight": "much"}, {"every_steps": 0}, {"every_steps": 1.5}, {"batch_share": 0}, {"start_kimg": -1}]
+)
 def test_refuses_impossible_numbers(changes):
     (name,) = changes
     with pytest.raises(UserError, match=name):
@@ -48,6 +50,11 @@ def test_cadences_group_terms_with_ordinary_ones_first():
     terms = {"r1": Weighted(term=Constant(), every_steps=16), "adversarial": Weighted(term=Constant())}
     assert {every: list(group) for every, group in cadences(terms).items()} == {1: ["adversarial"], 16: ["r1"]}
     assert list(cadences(terms)) == [1, 16]
+
+
+def test_terms_have_begun_from_their_image_on():
+    terms = {"pixel": Weighted(term=Constant()), "late": Weighted(term=Constant(), start_kimg=2)}
+    assert [list(begun(terms, kimg)) for kimg in (0.0, 1.999, 2.0)] == [["pixel"], ["pixel"], ["pixel", "late"]]
 
 
 STYLED = Generator(resolution=8, channel_max=2, z_dim=2, w_dim=2)

@@ -100,10 +100,12 @@ class ImageSource(ABC):
     """One set of real images, as a file of `conf/data/` describes it; nothing is read before it is asked for.
 
     mirror: train on left-right flipped copies too. num_workers: processes that read images (0: the training process).
+    paired: whether the images of a training batch are the wanted translations of its sources.
     """
 
     mirror: bool
     num_workers: int
+    paired: bool = False
 
     @abstractmethod
     def open(self) -> ImageFacts:

@@ -76,15 +76,20 @@ class Distiller:
         self._refuse_drift(module)
         return replace(pair, student=self._result(module, pair))
 
-    def check(self, teacher: Model) -> None:
+    def check(self, teacher: Model, data: ImageSource) -> None:
         """Refuse what cannot work, before the first stage of a run.
 
         Raises: UserError for an impossible number, settings of a term that is not selected, a missing file, or a
-        regime, judges and terms that do not fit together or not this teacher.
+        regime, judges, terms and data that do not fit together or not this teacher.
         """
-        for terms in self._terms().values():
-            for weighted in terms.values():
+        for player, terms in self._terms().items():
+            for name, weighted in terms.items():
                 weighted.term.check()
+                weighted.term.check_data(f"loss/{player}: {name!r}", data)
+                if weighted.start_kimg >= self.kimg:
+                    raise UserError(
+                        f"loss.{player}.{name}.start_kimg={weighted.start_kimg:g}: must be below kimg={self.kimg:g}"
+                    )
         for name, callback in self.callbacks.items():
             if not isinstance(callback, pl.Callback):
                 raise UserError(f"callback.{name}: settings are given, but it is not among the selected callbacks")

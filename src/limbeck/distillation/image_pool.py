@@ -1,27 +1,26 @@
 """Older generated images for a discriminator to see again, so that it does not forget them."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 
-class ImagePool(nn.Module):
+class ImagePool:
     """Keeps up to `size` images and hands out some of them in place of new ones; 0 hands out the new ones.
 
     Until it is full every image is kept and returned. Then each is returned with probability 1/2, and else takes the
     place of a random kept one, which is returned.
 
-    The images travel in the checkpoint, of several processes those of the first.
+    Every process has its own; `TranslationDistillation` keeps them all in its checkpoints.
 
     Source: Shrivastava et al., "Learning from Simulated and Unsupervised Images through Adversarial Training", 2017,
     section 2.3, as in the public CycleGAN code.
     """
 
     def __init__(self, size: int):
-        super().__init__()
         self.size = size
         self.images: list[Tensor] = []
 
-    def forward(self, images: Tensor) -> Tensor:
+    def __call__(self, images: Tensor) -> Tensor:
         """As many images as are given, [n, c, h, w]."""
         return torch.stack([self._exchanged(image) for image in images]) if self.size else images
 
@@ -33,14 +32,4 @@ class ImagePool(nn.Module):
             return image
         place = int(torch.randint(self.size, ()))
         older, self.images[place] = self.images[place], image.clone()
-        return older
-
-    def get_extra_state(self) -> Tensor:
-        return torch.stack(self.images) if self.images else torch.empty(0)
-
-    def set_extra_state(self, state: Tensor) -> None:
-        self.images = list(state)
-
-    def _apply(self, fn, recurse: bool = True):
-        self.images = [fn(image) for image in self.images]
-        return super()._apply(fn, recurse)
+        return older.to(image)  # those of a checkpoint may lie elsewhere

@@ -26,7 +26,7 @@ from limbeck.distillation.shared_gradients import share_gradients
 from limbeck.errors import UserError
 from limbeck.frozen import Frozen
 from limbeck.losses.image_step import Step
-from limbeck.losses.weighted import Weighted
+from limbeck.losses.weighted import Weighted, begun
 from limbeck.model import Model, Pair
 
 STUDENT = "generator"  # the player that is the student, in terms, optimizers and the log
@@ -183,6 +183,9 @@ class StudentTraining(pl.LightningModule, Loop):
         steps: Sequence[Step],
         observe: Observe | None = None,
     ) -> None:
+        terms = begun(terms, self.images_seen / 1000)
+        if not terms:
+            return
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
         exact = any(weighted.term.exact for weighted in terms.values())

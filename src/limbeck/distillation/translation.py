@@ -24,6 +24,7 @@ from limbeck.losses.image_step import Players, Step
 from limbeck.losses.translation_step import TranslationJudgingStep, TranslationStep, Way
 from limbeck.losses.weighted import Weighted, cadences
 from limbeck.model import Model, Pair
+from limbeck.parallel import gathered, rank
 
 Judging = Mapping[str, nn.Module]
 
@@ -72,7 +73,7 @@ class TranslationDistillation(StudentTraining):
         self.trained = [*_trained(self.judges).values(), *_trained(self.reverse_judges).values()]
         for judge in self.trained:
             judge.train().requires_grad_(True)
-        self.pools = nn.ModuleList(ImagePool(pool_size) for _ in range(1 if other is None else 2))
+        self.pools = [ImagePool(pool_size) for _ in range(1 if other is None else 2)]
         self.first, self.generator_every = first, generator_every
         self.make_generator_optimizer, self.make_discriminator_optimizer = generator_optimizer, discriminator_optimizer
 
@@ -99,6 +100,15 @@ class TranslationDistillation(StudentTraining):
         networks = [None if part is None else part.cpu().eval().requires_grad_(False) for part in (self.reverse, judge)]
         generator, discriminator = cast(Network, networks[0]), cast(Network | None, networks[1])
         return replace(self.pair.student.reverse, generator=generator, discriminator=discriminator)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["pools"] = gathered([[image.cpu() for image in pool.images] for pool in self.pools])
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Those of the process of this number; processes that the saved run did not have begin with empty ones."""
+        kept = checkpoint["pools"]
+        for pool, images in zip(self.pools, kept[rank()] if rank() < len(kept) else (), strict=False):
+            pool.images = list(images)
 
     # -- one iteration -------------------------------------------------------------------------------------------
 
@@ -154,18 +164,15 @@ class TranslationDistillation(StudentTraining):
         parts = []
         for start in range(0, len(real), self.micro_batch_size):
             at = slice(start, start + self.micro_batch_size)
-            forth = Way(self.student, dict(self.judges), source[at], real[at], back=back, pool=self._pool(0))
+            forth = Way(self.student, dict(self.judges), source[at], real[at], back=back, pool=self.pools[0])
             if own is not None and told is not None:
                 forth = replace(forth, label=told[at], real_label=own[at], source_label=own[at])
             ways = [forth]
             if self.reverse is not None:
                 judges = {f"reverse/{name}": judge for name, judge in self.reverse_judges.items()}
-                ways.append(Way(self.reverse, judges, real[at], source[at], back=self.student, pool=self._pool(1)))
+                ways.append(Way(self.reverse, judges, real[at], source[at], back=self.student, pool=self.pools[1]))
             parts.append(ways)
         return parts
-
-    def _pool(self, index: int) -> ImagePool:
-        return cast(ImagePool, self.pools[index])
 
     def _let_train(self, *, drawing: bool = False, judging: bool = False) -> None:
         """Whether gradients reach the generators, and the judges that are not frozen."""

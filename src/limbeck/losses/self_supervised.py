@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from limbeck.architectures.base import Network
+from limbeck.data.base import ImageSource
 from limbeck.errors import UserError
 from limbeck.losses.adversarial import NonSaturatingDiscriminator, NonSaturatingGenerator, sum_of
 from limbeck.losses.image_step import JudgedStep, Step
@@ -75,6 +76,11 @@ class SelfSupervised(Term):
         for terms, kind in ((self.generator, offered), (self.discriminator, getattr(offered, "judging_kind", object))):
             for inner, weighted in terms.items():
                 weighted.term.check_fits(f"{name}, baseline term {inner!r}", kind, generator)
+
+    def check_data(self, name: str, data: ImageSource) -> None:
+        for terms in (self.generator, self.discriminator):
+            for inner, weighted in terms.items():
+                weighted.term.check_data(f"{name}, baseline term {inner!r}", data)
 
     def describe(self) -> dict[str, Any]:
         terms = {"generator": self.generator, "discriminator": self.discriminator}

@@ -26,6 +26,8 @@ class Target(Term):
     norm: "l1" (pix2pix) or "l2", the mean square (SRGAN).
     """
 
+    needs_pairs = True
+
     def __init__(self, *, norm: str = "l1"):
         super().__init__()
         self.norm = norm
@@ -59,6 +61,8 @@ class Content(Term):
     embedding: any; SRGAN's is VGG.
     Differs: the maps are as the embedding gives them, with its own preprocessing of the images.
     """
+
+    needs_pairs = True
 
     def __init__(self, *, embedding: Embedding):
         super().__init__()

@@ -26,6 +26,8 @@ class Aligned(ImageSource):
     `Cuts`; both halves are cut in the same place. Test images are resized to `resolution` and not mirrored.
     """
 
+    paired = True
+
     def __init__(
         self,
         *,

@@ -28,6 +28,8 @@ class Downscaled(ImageSource):
     mirror, turns: flips, and rotations by 90 degrees, in training. Test squares are the centers.
     """
 
+    paired = True
+
     def __init__(
         self,
         *,

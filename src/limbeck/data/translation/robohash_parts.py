@@ -24,6 +24,8 @@ class RoboHashParts(ImageSource):
     kind: "cats" or "robots". resolution: 32 or 64 pixels.
     """
 
+    paired = True
+
     def __init__(self, *, kind: Literal["cats", "robots"] = "cats", resolution: int = 64, num_workers: int = 0) -> None:
         self.portraits = RoboHash(kind=kind, resolution=resolution)
         self.mirror, self.num_workers = False, num_workers
