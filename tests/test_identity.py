@@ -29,7 +29,7 @@ GROUPS = {
     "protocol": False,
     "runtime": False,
 }
-EXCEPTIONS = {"num_workers", "log_every_kimg"}
+EXCEPTIONS = {"num_workers", "log_every_kimg", "latency"}
 TOP = {"kimg": True, "batch_size": True, "seed": True, "checkpoint_kimg": False, "resume": False, "run_name": False}
 FILES = [path for group in GROUPS for path in sorted((CONF / group.replace(".", "/")).glob("*.yaml"))]
 

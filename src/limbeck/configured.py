@@ -17,6 +17,7 @@ SHARED = {
     "allocation": None,
     "data": None,
     "mask": {"_target_": "limbeck.masks.everything.Everything"},
+    "latency": {"_target_": "limbeck.export.stopwatch.Stopwatch"},
 }
 
 

@@ -17,7 +17,8 @@ from limbeck.kinds import leaves
 FILE = "identity.json"  # content of the run's files, beside config.yaml
 # Top-level keys: of hardware and of what is told; and those that other keys repeat.
 WATCHING = ("trainer", "logger", "resume", "run_name", "checkpoint_kimg", "title")
-REPEATED = ("embeddings", "allocation", "mask", "pipeline", "hydra")
+REPEATED = ("embeddings", "allocation", "mask", "latency", "pipeline", "hydra")
+MEASURING = "pruning.latency"  # where a network is timed, not what it may take
 JUDGING = ("metric", "protocol", "runtime")
 WATCHING_NAMES = ("num_workers", "log_every_kimg", "log_every_seconds")  # wherever they stand
 PATHS = ("path", "trunk_path", "sparse")  # of files that count by content
@@ -34,7 +35,8 @@ def counted(settings: Mapping[str, Any]) -> dict[str, Any]:
     watching = {n for n, node in callbacks.items() if str((node or {}).get("_target_")).startswith(WATCHING_CALLBACKS)}
     tree = {k: node for k, node in settings.items() if k not in (*WATCHING, *REPEATED, *JUDGING)}
     tree["callback"] = {name: node for name, node in callbacks.items() if name not in watching}
-    return {key: value for key, value in leaves(tree) if key.rpartition(".")[2] not in WATCHING_NAMES}
+    found = {key: value for key, value in leaves(tree) if key.rpartition(".")[2] not in WATCHING_NAMES}
+    return {key: value for key, value in found.items() if not key.startswith(MEASURING)}
 
 
 def judged(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ ROWS = {
     "unknown key": (["pruning.ration=0.5"], "ration"),
     "impossible ratio": (["pruning.ratio=1.0"], "ratio"),
     "negative ratio": (["pruning.ratio=-0.1"], "ratio"),
+    "latency out of reach": (["runtime=[]", "pruning.target_latency_ms=1e-6"], "out of reach, at least "),
     "text for a number": (["kimg=many"], "kimg"),
     "text for a ratio": (["pruning.ratio=most"], "pruning.ratio"),
     "unknown resume": (["resume=perhaps"], "resume"),

@@ -15,7 +15,6 @@ from limbeck.pruning.allocation import (
     kept_count,
     kept_indices,
     normalized,
-    ratio_for_macs,
     rounded_count,
 )
 
@@ -131,12 +130,3 @@ def test_a_ratio_for_every_group():
         PerGroup(ratios=[0.5, 0.5])(network, scores, 0.7)
     with pytest.raises(UserError, match=r"allocation.ratios=1"):
         PerGroup(ratios=[0.5, 1, 0, 0])(network, scores, 0.7)
-
-
-@pytest.mark.parametrize("allocation", [Uniform(), Global()])
-def test_ratio_for_macs_is_the_smallest_that_suffices(allocation):
-    network, scores = network_and_scores()
-    target = network.macs() * 2 // 3
-    found = ratio_for_macs(network, scores, allocation, target_macs=target)
-    macs = lambda ratio: network.resized(allocation(network, scores, ratio)).macs()  # noqa: E731
-    assert macs(found) <= target < macs(found - 0.0001)

@@ -6,7 +6,6 @@ is one more `Allocation`, and the rounding to hardware-friendly widths is common
 
 import math
 from abc import ABC, abstractmethod
-from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from fractions import Fraction
@@ -171,26 +170,6 @@ def rounded_counts(network: Network, counts: Mapping[str, int], round_to: int) -
         group.name: rounded_count(max(counts[group.name], network.least_width), group, round_to)
         for group in scored_groups(network, counts)
     }
-
-
-def ratio_for_macs(
-    network: Network, scores: Mapping[str, Tensor], allocation: Allocation, *, target_macs: Any, round_to: int = 1
-) -> float:
-    """The smallest ratio, in steps of 0.0001, whose network needs at most `target_macs` multiply-accumulates.
-
-    Raises: UserError if even the largest ratio needs more.
-    """
-    if isinstance(target_macs, bool) or not isinstance(target_macs, (int, float)) or target_macs <= 0:
-        raise UserError(f"pruning.target_macs={target_macs}: must be a number above 0")
-
-    def macs(step: int) -> int:
-        counts = rounded_counts(network, allocation(network, scores, step / 10_000), round_to)
-        with torch.device("meta"):
-            return network.resized(counts).macs()
-
-    if macs(9_999) > target_macs:
-        raise UserError(f"pruning.target_macs={target_macs}: out of reach, at least {macs(9_999)} are left")
-    return bisect_left(range(9_999), True, key=lambda step: macs(step) <= target_macs) / 10_000
 
 
 def allocated(

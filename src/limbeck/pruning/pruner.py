@@ -20,8 +20,8 @@ from limbeck.pruning.allocation import (
     check_scores,
     checked_ratio,
     chosen_groups,
-    ratio_for_macs,
 )
+from limbeck.pruning.budget import Budget, Latency
 from limbeck.pruning.criteria.base import Criterion, Scores
 from limbeck.pruning.picture import save_picture
 from limbeck.pruning.scoring import worked
@@ -37,6 +37,8 @@ class Pruner:
     criterion: scores the channels; None removes nothing, whatever the ratio.
     allocation: how many channels each group keeps; the same share of each by default.
     target_macs: multiply-accumulates that the student may need; decides the ratio. None: `ratio` as it is.
+    target_latency_ms: milliseconds that the student may take for one image, as `latency` measures them on this
+        machine; decides the ratio, beside `target_macs` if both are given.
     round_to: kept counts are rounded up to a multiple of this, at most the full width.
     groups, keep_groups: which groups are cut and which of these stay whole, by name or pattern; see `chosen_groups`.
     correct_gain: see `slim`; False is what the papers' code does.
@@ -49,6 +51,8 @@ class Pruner:
         ratio: float | int,
         allocation: Allocation | None = None,
         target_macs: Any = None,
+        target_latency_ms: Any = None,
+        latency: Latency | None = None,
         round_to: int = 1,
         groups: Sequence[str] | None = None,
         keep_groups: Sequence[str] = (),
@@ -57,7 +61,7 @@ class Pruner:
         self.criterion = criterion
         self.ratio = ratio
         self.allocation = allocation
-        self.target_macs = target_macs
+        self.budget = Budget(target_macs, target_latency_ms, latency, round_to)
         self.round_to = round_to
         self.groups = groups
         self.keep_groups = keep_groups
@@ -73,6 +77,7 @@ class Pruner:
         chosen = first_alone(lambda: self._chosen(pair.student.generator))
         if self.criterion is None:
             return replace(pair, student=copy.deepcopy(pair.student).after("prune", criterion="none", ratio=0.0))
+        self.budget.check(pair.student.generator, chosen)
         network, scores = self._scored(pair.student, folder)
         return first_alone(lambda: self._cut(pair, network, scores, chosen, folder))
 
@@ -87,10 +92,9 @@ class Pruner:
         every = pair.student.generator.channel_groups()
         allocation = self.allocation or Uniform()
         check_scores(chosen, scores)
-        scores, ratio = {group.name: scores[group.name] for group in chosen}, self.ratio
-        if self.target_macs is not None:
-            target = {"target_macs": self.target_macs, "round_to": self.round_to}
-            ratio = ratio_for_macs(network, scores, allocation, **target)
+        scores = {group.name: scores[group.name] for group in chosen}
+        found, measured = self.budget.ratio(network, scores, allocation)
+        ratio = self.ratio if found is None else found
         keep = allocated(network, scores, allocation, ratio=ratio, round_to=self.round_to)
         if folder is not None and keep and parallel.rank() == 0:
             save_picture(folder / PICTURE, scores, keep)
@@ -101,6 +105,7 @@ class Pruner:
             masks=slimmed_masks(network, pair.student.masks, keep) if pair.student.masks else {},
         )
         facts: dict[str, Any] = {"ratio": ratio, "round_to": self.round_to, "correct_gain": self.correct_gain}
+        facts |= measured
         if len(chosen) < len(every):
             facts["kept_groups"] = [group.name for group in every if group not in chosen]
         return replace(pair, student=student.after("prune", criterion=named(self.criterion), **facts))
@@ -136,8 +141,8 @@ def prune(
 
     criterion: the name of a YAML in conf/pruning, a `Criterion`, or any function from a model to scores per group.
     ratio: share of channels removed from each group, in [0, 1).
-    options: further keys of that YAML, or of `Pruner`: allocation, target_macs, round_to, groups, keep_groups,
-        correct_gain.
+    options: further keys of that YAML, or of `Pruner`: allocation, target_macs, target_latency_ms, round_to,
+        groups, keep_groups, correct_gain.
 
     Raises: UserError for an unknown criterion or option, or an impossible ratio.
     """
