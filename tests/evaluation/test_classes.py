@@ -13,6 +13,7 @@ from limbeck.evaluation.image_store import ImageStore
 from limbeck.evaluation.protocol import protocol_lines
 from limbeck.evaluation.sampling import input_batches, inputs_of
 from limbeck.metrics.frechet import FrechetDistance
+from limbeck.metrics.label_agreement import LabelAgreement
 
 from .conftest import NoiseSource, protocol, tiny_model
 
@@ -75,6 +76,19 @@ def test_a_generator_that_is_perfect_class_by_class_is_judged_so():
     (good,) = judge(perfect(), data=ColorSource()).values()
     (even,) = judge(perfect(), data=ColorSource(num_classes=0)).values()
     assert good < 0.02 * even
+
+
+@pytest.mark.parametrize(("shift", "share"), [(0, 1.0), (1, 0.0)])
+def test_drawn_classes_agree_with_those_asked_for(shift, share):
+    """Labels and features are in one order, on both sides."""
+    model = perfect()
+    draw = model.generator.draw
+    model.generator.draw = lambda latent, label, **how: draw(latent, (label + shift) % 3)
+    judge = protocol({"labels": LabelAgreement(embedding=RandomProjection(num_features=12))}, num_images=300)
+    found = judge(model, data=ColorSource())
+    assert found["label_agreement_random"] == pytest.approx(share, abs=0.02)
+    assert found["label_agreement_real_random"] > 0.98
+    assert judge(model, data=ColorSource(num_classes=0)) == {}
 
 
 def test_labels_have_the_datas_shares_and_do_not_move_the_latents():

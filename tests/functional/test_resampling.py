@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from scipy.signal import convolve2d
 
-from limbeck.functional.resampling import blur, upsample, upsampling_convolution
+from limbeck.functional.resampling import blur, cubic, reduced, upsample, upsampling_convolution
 
 KERNEL = np.outer([1, 3, 3, 1], [1, 3, 3, 1]) / 64
 
@@ -68,3 +69,26 @@ def test_gradients_of_first_and_second_order():
     assert torch.autograd.gradcheck(lambda x: blur(x, padding=2, stride=2), image)
     assert torch.autograd.gradcheck(upsampling_convolution, (image, weight))
     assert torch.autograd.gradgradcheck(upsampling_convolution, (image, weight))
+
+
+def test_the_cubic_kernel_by_hand():
+    at = torch.tensor([0.0, 0.5, 1.0, 1.5, 2.0, 3.0, -0.5], dtype=torch.float64)
+    assert cubic(at).tolist() == [1.0, 0.5625, 0.0, -0.0625, 0.0, 0.0, 0.5625]
+
+
+@pytest.mark.parametrize("factor", [2, 3, 4])
+def test_reduction_is_pillow_s_of_the_mirrored_image(factor):
+    """Pillow cuts the kernel off at the border and has floats as MATLAB has: on a mirrored border both are one."""
+    image = np.random.default_rng(0).uniform(0, 255, (24, 36)).astype(np.float32)
+    room = 4 * factor
+    around = Image.fromarray(np.pad(image, room, mode="symmetric"))
+    small = around.resize((around.width // factor, around.height // factor), Image.Resampling.BICUBIC)
+    expected = np.asarray(small)[4:-4, 4:-4]
+    found = reduced(torch.from_numpy(image)[None, None], factor)[0, 0]
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-3)
+
+
+def test_reduction_refuses_what_it_does_not_divide():
+    for factor in (0, 5, 24):
+        with pytest.raises(ValueError, match=f"factor={factor}: must divide 12 and 12"):
+            reduced(torch.zeros(1, 1, 12, 12), factor)

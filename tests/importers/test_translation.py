@@ -158,14 +158,15 @@ def test_generator_and_discriminator_of_one_file(tmp_path):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("labels", [1, 3])
-def test_stargan(tmp_path, labels):
-    network, judge = reference.StarGenerator(labels=labels), reference.StarDiscriminator(labels=labels)
+@pytest.mark.parametrize(("labels", "told"), [(1, 0), (3, 0), (3, 2)])
+def test_stargan(tmp_path, labels, told):
+    """told: entries of the generator's label that say which of two data sets it is of."""
+    network, judge = reference.StarGenerator(labels=labels + told), reference.StarDiscriminator(labels=labels)
     trained_looking(network).train()
     trained_looking(judge)
     path = saved(network, tmp_path / "200000-G.ckpt")
     model = limbeck.load(path, discriminator=saved(judge, tmp_path / "200000-D.ckpt"), resolution=32)
-    image, label = torch.randn(2, 3, 32, 32), torch.eye(3)[:2, :labels]
+    image, label = torch.randn(2, 3, 32, 32), torch.eye(5)[:2, : labels + told]
     close(model.generator(image, label), network(image, label))
     for found, expected in zip(model.discriminator(image), judge(image), strict=True):
         close(found, expected)

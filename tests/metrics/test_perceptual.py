@@ -23,6 +23,15 @@ def test_equal_images_have_no_distance_and_small_changes_less_than_large_ones(gi
     assert 0 < distance(0.01) < distance(0.3)
 
 
+def test_distance_to_the_wanted_images(given, embedding):
+    images = {who: torch.rand(3, 3, 16, 16) for who in ("student", "teacher", "target")}
+    found = Perceptual(embedding=embedding, to_target=True).of(given(images=images))
+    maps = [embedding.feature_maps(images[who]) for who in ("student", "target")]
+    assert found == {"perceptual_target_random": pytest.approx(float(feature_distances(*maps).mean()), rel=1e-6)}
+    del images["target"]
+    assert Perceptual(embedding=embedding, to_target=True).of(given(images=images)) == {}
+
+
 def test_without_teacher_nothing_is_computed(given, embedding):
     samples = given()
     assert Perceptual(embedding=embedding).of(samples) == {}

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from limbeck import parallel
@@ -15,7 +16,13 @@ from limbeck.architectures.inputs import Inputs
 from limbeck.data.base import ImageSource
 from limbeck.embeddings.base import Embedding
 from limbeck.evaluation.image_store import ImageStore
-from limbeck.evaluation.reference import num_reference_images, reference_features, reference_sums, summed_up
+from limbeck.evaluation.reference import (
+    num_reference_images,
+    reference_features,
+    reference_labels,
+    reference_sums,
+    summed_up,
+)
 from limbeck.evaluation.sampling import drawn_images, eight_bits, from_eight_bits, input_batches
 from limbeck.functional.frechet import Sums
 from limbeck.metrics import base
@@ -112,6 +119,24 @@ class DrawnSamples(Samples):
             device=self.device,
             on_batch=self._told(f"reference, {embedding.name}", num_images),
         )
+
+    def labels(self) -> Tensor | None:
+        if not self.generator.num_classes:
+            return None
+        drawing = self.drawing
+        amounts = drawing.num_images, drawing.seed, drawing.batch_size
+        found = [inputs.label for _, inputs in input_batches(self.generator, *amounts, data=self.data)]
+        return self._rows(torch.cat([label for label in found if label is not None]))
+
+    def reference_labels(self) -> Tensor | None:
+        if not self.generator.num_classes or self.data.open().num_classes != self.generator.num_classes:
+            return None
+        num_images = num_reference_images(self.data, self.drawing.num_reference)
+        return self._rows(reference_labels(self.data, num_images=num_images))
+
+    def _rows(self, labels: Tensor) -> Tensor:
+        """Class numbers as rows of 0 and 1."""
+        return F.one_hot(labels, self.generator.num_classes).float() if labels.ndim == 1 else labels.float()
 
     def has_teacher(self) -> bool:
         return self.teacher is not None

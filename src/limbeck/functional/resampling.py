@@ -1,8 +1,10 @@
-"""Filtering images with StyleGAN2's binomial low-pass [1, 3, 3, 1] / 8.
+"""Filtering images with StyleGAN2's binomial low-pass [1, 3, 3, 1] / 8, and making them smaller as MATLAB does.
 
-Source: Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", 2020.
+Source: Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", 2020; Keys, "Cubic Convolution
+Interpolation for Digital Image Processing", 1981.
 """
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
@@ -38,3 +40,34 @@ def upsampling_convolution(
     image = F.conv_transpose2d(image, weight.transpose(0, 1), stride=2)
     kernel = weight.shape[-1]
     return blur(image, padding=(5 - kernel) // 2, gain=4.0)
+
+
+def cubic(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """Keys' kernel with a = -1/2: 1 at 0, 0 at all other whole numbers and beyond 2."""
+    x = x.abs()
+    near, far = (1.5 * x - 2.5) * x * x + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
+    return torch.where(x <= 1, near, torch.where(x <= 2, far, torch.zeros_like(x)))
+
+
+def reduction_matrix(size: int, factor: int) -> Float[Tensor, "m n"]:
+    """Rows of weights that make `size` pixels `factor` times fewer, float64; pixels beyond the border are mirrored."""
+    centers = (torch.arange(size // factor, dtype=torch.float64) + 0.5) * factor - 0.5
+    places = torch.arange(-2 * factor, size + 2 * factor)
+    weights = cubic((centers[:, None] - places) / factor)
+    within = places.remainder(2 * size)
+    mirrored = torch.where(within < size, within, 2 * size - 1 - within)
+    found = torch.zeros(len(centers), size, dtype=torch.float64).index_add_(1, mirrored, weights)
+    return found / found.sum(dim=1, keepdim=True)
+
+
+def reduced(image: Float[Tensor, "n c h w"], factor: int) -> Float[Tensor, "n c k l"]:
+    """Each side divided by `factor`: bicubic, antialiased, mirrored at the border, as MATLAB's `imresize`; in float64.
+
+    Differs: nothing is rounded between the two axes, which MATLAB does for images of bytes.
+    Raises: ValueError if the factor does not divide both sides.
+    """
+    height, width = image.shape[2:]
+    if factor < 1 or height % factor or width % factor:
+        raise ValueError(f"factor={factor}: must divide {height} and {width}")
+    rows, columns = (reduction_matrix(side, factor).to(image.device) for side in (height, width))
+    return rows @ image.double() @ columns.T

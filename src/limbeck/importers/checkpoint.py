@@ -26,7 +26,8 @@ from limbeck.model import Model, load_native
 
 # Of torch's files: `recognized` and `model`.
 LAYOUTS = (rosinality, nvlabs_state, ddim, pix2pix, stargan, srgan, dcgan, gfmn)
-# Those of them with files of a discriminator alone: `recognized_judge` and `judge`.
+MASKED = 2  # entries of a label that say which of two data sets it is of
+# Layouts with files of a discriminator alone: `recognized_judge` and `judge`.
 JUDGES = (rosinality, nvlabs_state, pix2pix, stargan, srgan, dcgan)
 
 
@@ -136,6 +137,8 @@ def _check_judge(judge: Network, generator: Network, path: Path) -> None:
             continue
         if name == "num_channels" and generator.draws_from == "images" and found == pairs:
             continue  # it judges the source beside the image
+        if name == "num_classes" and generator.draws_from == "images" and found == wanted - MASKED:
+            continue  # StarGAN of two data sets: the generator is told too which set a label is of
         if found != wanted:
             raise CheckpointError(f"{path}: the discriminator's {name} is {found}, the generator's {wanted}")
 

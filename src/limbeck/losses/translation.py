@@ -137,4 +137,8 @@ def labelled(way: Way, classes: Tensor | None, label: Tensor | None) -> tuple[Te
     """Class logits and label. Raises: UserError if the discriminator or the data have none."""
     if classes is None or label is None:
         raise UserError("a loss term reads classes, but the discriminator or the data have none; leave it out")
+    if classes.shape != label.shape:
+        raise UserError(
+            f"a loss term reads {classes.shape[1]} classes of a discriminator, labels have {label.shape[1]}"
+        )
     return classes.float(), label.float()

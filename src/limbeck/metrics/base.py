@@ -45,6 +45,14 @@ class Samples(ABC):
         """Of the real images' features, what their moments need."""
         return sums(self.reference_features(embedding))
 
+    def labels(self) -> Float[Tensor, "n k"] | None:
+        """What the model's images were asked to show, 0 and 1, in the order of `features`; None without labels."""
+        return None
+
+    def reference_labels(self) -> Float[Tensor, "m k"] | None:
+        """The labels of the real images, 0 and 1, in the order of `reference_features`; None without labels."""
+        return None
+
     @abstractmethod
     def has_teacher(self) -> bool:
         """Whether `paired` can be asked about the teacher's images."""

@@ -1,4 +1,6 @@
-"""How far the student's images are from the teacher's of the same latents, through the maps of any embedding."""
+"""How far the student's images are from the teacher's of the same latents, or from the wanted ones, through the maps
+of any embedding.
+"""
 
 from typing import Any
 
@@ -15,10 +17,12 @@ class Perceptual(PairMetric):
     """`perceptual`, with the embedding's suffix: mean over the first `num_pairs` latents; lower is better, 0 for equal.
 
     Without teacher (or for the teacher's own row) there is no value. Not LPIPS: no learned channel weights.
+    to_target: `perceptual_target` instead, to the wanted images of translations, where the data know them.
     """
 
-    def __init__(self, *, embedding: Embedding, num_pairs: int = 500) -> None:
-        super().__init__(name="perceptual" + embedding.metric_suffix, num_pairs=num_pairs, embedding=embedding)
+    def __init__(self, *, embedding: Embedding, num_pairs: int = 500, to_target: bool = False) -> None:
+        name = ("perceptual_target" if to_target else "perceptual") + embedding.metric_suffix
+        super().__init__(name=name, num_pairs=num_pairs, embedding=embedding, to_target=to_target)
 
     def between(self, student_image: Tensor, teacher_image: Tensor, embedding: Embedding | None) -> Float[Tensor, " n"]:
         assert embedding is not None
@@ -29,5 +33,6 @@ class Perceptual(PairMetric):
             raise UserError(f"num_pairs={self.num_pairs}: must be at least 1")
 
     def describe(self) -> dict[str, Any]:
-        estimator = f"squared distance of unit feature maps, teacher to student, first {self.num_pairs} latents"
+        pairs = "wanted to translated image" if self.to_target else "teacher to student"
+        estimator = f"squared distance of unit feature maps, {pairs}, first {self.num_pairs} inputs"
         return {"estimator": estimator, **self.embedding.describe()}

@@ -17,6 +17,7 @@ from limbeck.data.translation.crops import VARIANTS, Cuts
 from limbeck.data.translation.downscaled import Downscaled
 from limbeck.data.translation.unaligned import Unaligned
 from limbeck.errors import UserError
+from limbeck.functional.resampling import reduced
 
 
 def picture(seed, size=(12, 12)):
@@ -215,6 +216,10 @@ def test_downscaled_squares(placed):
     held = next(name for name in source._tested())
     center = picture(int(re.findall(r"p(\d+)", held)[0]), (20, 14)).crop((6, 3, 14, 11))
     assert torch.equal(source.heldout()[0][0], array(center))
+    by_matlab = Downscaled(path=path, resolution=8, filter="matlab")
+    high, _, low = by_matlab.train().batch(np.arange(4))
+    assert torch.equal(low, reduced(high.float(), 4).round().clamp(0, 255).to(torch.uint8))
+    assert by_matlab.digest() != Downscaled(path=path, resolution=8).digest()
     apart = Downscaled(path=path, test_path=path, resolution=8)
     assert apart.open().num_images == len(apart.heldout()) == 40
 
@@ -247,6 +252,7 @@ def test_downscaled_squares(placed):
             "a positive multiple of data.scale=4",
         ),
         (lambda path: Downscaled(path=path, resolution=16), photo_files(), "20 x 14 pixels; allowed: at least"),
+        (lambda path: Downscaled(path=path, filter="box"), photo_files(), "data.filter='box': allowed: pillow, matlab"),
         (lambda _: Downscaled(), {}, "data.path: not set"),
     ],
 )

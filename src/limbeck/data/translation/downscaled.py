@@ -2,20 +2,25 @@
 
 Source: Ledig et al., "Photo-Realistic Single Image Super-Resolution Using a Generative Adversarial Network", 2017,
 section 3.1, as public code prepares it: a random square of each photograph, made smaller by a bicubic filter.
-Differs: the filter is Pillow's (antialiased, rounded to bytes), not MATLAB's, whose borders and rounding differ.
+Published figures are of MATLAB's filter (`filter=matlab`), whose borders and rounding differ from Pillow's, which
+training codes use as often.
 """
 
 import zlib
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
 from PIL import Image
+from torch import Tensor
 
 from limbeck.data.base import Batch, Column, ImageDataset, ImageFacts, ImageSource
 from limbeck.data.translation.crops import VARIANTS, as_array, drawn
 from limbeck.data.translation.image_set import ImageSet
 from limbeck.errors import UserError
+from limbeck.functional.resampling import reduced
 
 RECIPE = "square of a photograph, bicubic; 1"
 HELDOUT_SHARE = 20
@@ -25,7 +30,8 @@ class Downscaled(ImageSource):
     """resolution: of the squares, a multiple of `scale`; the sources have resolution / scale.
 
     path: a folder or zip archive. test_path: another one to judge on; None holds out one file in twenty, by its name.
-    mirror, turns: flips, and rotations by 90 degrees, in training. Test squares are the centers.
+    filter: "pillow" or "matlab", both bicubic and antialiased. mirror, turns: flips, and rotations by 90 degrees, in
+    training. Test squares are the centers.
     """
 
     paired = True
@@ -39,18 +45,21 @@ class Downscaled(ImageSource):
         resolution: int = 96,
         mirror: bool = False,
         turns: bool = False,
+        filter: Literal["pillow", "matlab"] = "pillow",
         num_workers: int = 2,
     ) -> None:
         self.images = ImageSet(path)
         self.tests = self.images if test_path is None else ImageSet(test_path)
         self.scale, self.resolution, self.turns = scale, resolution, turns
-        self.mirror, self.num_workers = mirror, num_workers
+        self.mirror, self.num_workers, self.filter = mirror, num_workers, filter
 
     def open(self) -> ImageFacts:
         if self.scale < 1 or self.resolution < 1 or self.resolution % self.scale:
             raise UserError(
                 f"data.resolution={self.resolution}: must be a positive multiple of data.scale={self.scale}"
             )
+        if self.filter not in FILTERS:
+            raise UserError(f"data.filter={self.filter!r}: allowed: {', '.join(FILTERS)}")
         for images, names in ((self.images, self._trained()), (self.tests, self._tested())):
             if not names:
                 raise UserError(f"{images.described('')}: too few images; allowed: enough to train and to judge on")
@@ -73,7 +82,8 @@ class Downscaled(ImageSource):
         return self.heldout()
 
     def digest(self) -> str:
-        return self.tests.digest([RECIPE, self.scale, self.resolution], self._tested())
+        facts = [RECIPE, self.scale, self.resolution]
+        return self.tests.digest(facts if self.filter == "pillow" else [*facts, self.filter], self._tested())
 
     def _trained(self) -> list[str]:
         apart = self.tests is not self.images
@@ -91,14 +101,15 @@ class Squares(ImageDataset):
         self.scale, self.resolution = source.scale, source.resolution
         self.mirror, self.turns = source.mirror, source.turns
         self.images, self.names, self.training = images, names, training
+        self.reduce = FILTERS[source.filter]
 
     def __len__(self) -> int:
         return len(self.names) * (VARIANTS if self.training else 1)
 
     def batch(self, indices: np.ndarray) -> Batch:
         squares = [self._square(int(index)) for index in indices]
-        small = [downscaled(square, self.scale) for square in squares]
-        high, low = (torch.from_numpy(np.stack([as_array(image) for image in images])) for images in (squares, small))
+        high = torch.from_numpy(np.stack([as_array(square) for square in squares]))
+        low = torch.stack([self.reduce(square, self.scale) for square in squares])
         return high, torch.zeros(len(indices), dtype=torch.int64), low
 
     def _square(self, index: int) -> Image.Image:
@@ -118,9 +129,19 @@ class Squares(ImageDataset):
         return square if way is None else square.transpose(way)
 
 
-def downscaled(square: Image.Image, scale: int) -> Image.Image:
-    """`scale` times smaller each way, by Pillow's antialiased bicubic filter."""
-    return square.resize((square.width // scale, square.height // scale), Image.Resampling.BICUBIC)
+def by_pillow(square: Image.Image, scale: int) -> UInt8[Tensor, "c k l"]:
+    """`scale` times smaller each way; each axis rounded to bytes, the kernel cut off at the border."""
+    small = square.resize((square.width // scale, square.height // scale), Image.Resampling.BICUBIC)
+    return torch.from_numpy(as_array(small))
+
+
+def by_matlab(square: Image.Image, scale: int) -> UInt8[Tensor, "c k l"]:
+    """`scale` times smaller each way: `functional.resampling.reduced`, rounded to bytes."""
+    small = reduced(torch.from_numpy(as_array(square))[None].float(), scale)[0]
+    return small.round().clamp(0, 255).to(torch.uint8)
+
+
+FILTERS = {"pillow": by_pillow, "matlab": by_matlab}
 
 
 def _is_heldout(name: str) -> bool:
