@@ -65,7 +65,7 @@ def reference_features(
 
 
 def reference_labels(source: ImageSource, *, num_images: int) -> Tensor:
-    """Labels of the images of `reference_features`, in their order: class numbers [num_images] or rows of attributes."""
+    """Labels of the images of `reference_features`, in their order: class numbers [num_images] or rows of 0 and 1."""
     images = source.heldout()
     order = heldout_indices(
         0, size=len(images), num_images=num_images, batch_size=num_images, seed=ORDER_SEED, rank=0, stride=1
