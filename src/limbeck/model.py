@@ -48,6 +48,12 @@ class Model:
         """The same networks with one more entry in the history."""
         return replace(self, history=(*self.history, {"stage": stage, **facts}))
 
+    def turned(self) -> "Model":
+        """The other direction, with this one at its `reverse`. Raises: UserError if there is none."""
+        if self.reverse is None:
+            raise UserError("backward: this model has no other direction")
+        return replace(self.reverse, reverse=replace(self, reverse=None))
+
 
 @dataclass(frozen=True)
 class Pair:

@@ -8,6 +8,7 @@ from torch import nn
 
 import limbeck
 from limbeck.architectures.patchgan import PatchGAN
+from limbeck.importers.checkpoint import File
 
 from . import translation_references as reference
 from .translation_references import instance, trained_looking
@@ -54,6 +55,8 @@ def test_translated_images_are_the_reference_s(tmp_path, name, wrapped):
     image = torch.randn(2, channels, 128, 128)
     close(model.generator(image), network(image))
     assert model.discriminator is model.reverse is None
+    with pytest.raises(limbeck.UserError, match="backward: this model has no other direction"):
+        File(tmp_path, backward=True)()
     assert model.history[0]["format"] == "pix2pix"
     assert model.terms.startswith("licence of the weights not stated")
 
@@ -132,6 +135,11 @@ def test_both_directions_of_a_folder(tmp_path):
     assert model.reverse.history[0]["file"] == "latest_net_G_B.pth"
     again = limbeck.load(limbeck.save(model, tmp_path / "both.safetensors"))
     assert torch.equal(again.reverse.generator(image), model.reverse.generator(image))
+    backward = File(tmp_path, backward=True)()
+    close(backward.generator(image), networks["G_B"](image))
+    close(backward.discriminator(image), networks["D_B"](image))
+    close(backward.reverse.generator(image), networks["G_A"](image))
+    assert backward.reverse.reverse is None
 
 
 @torch.no_grad()

@@ -147,6 +147,7 @@ class File:
     """A teacher stage: reads the checkpoint when called, not when configured.
 
     path: the file; None means that the user has to name it. discriminator: a second file, see `load`.
+    backward: whether the other direction of a CycleGAN is the teacher, and the forward one its reverse.
     obtain: where such a file comes from, told when it is missing. facts: what the file does not say, see `load`.
     """
 
@@ -156,9 +157,11 @@ class File:
         *,
         discriminator: str | Path | None = None,
         obtain: str = "",
+        backward: bool = False,
         **facts: Any,
     ):
         self.path = path
+        self.backward = backward
         self.discriminator = discriminator
         self.obtain = obtain
         self.facts = facts
@@ -172,6 +175,8 @@ class File:
         if self.discriminator is not None and not os.path.exists(os.path.expanduser(self.discriminator)):
             raise UserError(f"teacher.discriminator={self.discriminator}: no such file; name another, or null")
         model = load(self.path, discriminator=self.discriminator, **self.facts)
+        if self.backward:
+            model = model.turned()
         # A foreign file's reader has said where the model is from; a native file only knows its earlier stages.
         foreign = model.history and model.history[-1].get("format")
         return model if foreign else model.after("import", path=os.path.basename(self.path))
