@@ -58,7 +58,7 @@ class LiveLine:
 
     def due(self) -> bool:
         """Whether it is time to show the line again."""
-        return parallel.rank() == 0 and time.monotonic() - self._shown >= self._pause
+        return time.monotonic() - self._shown >= self._pause and parallel.rank() == 0
 
     def rate(self, done: float) -> float:
         """Counts per second lately, `done` being the count now; 0 if that is not known yet."""

@@ -21,7 +21,7 @@ from PIL import Image
 from limbeck.data.image_files import ImageFiles
 from limbeck.data.image_folder import image_folder
 from limbeck.data.lmdb import lmdb
-from limbeck.data.names import class_folders, is_image
+from limbeck.data.names import are_canonical, by_canonical, canonical, class_folders, is_image
 from limbeck.data.zip_archive import zip_archive
 from limbeck.errors import UserError
 
@@ -525,6 +525,41 @@ def test_numbers_twice_are_refused(source_of):
     good = encoded(picture(0))
     with pytest.raises(UserError, match="folders '01' and '1' are the same number"):
         source_of({"1/a.png": good, "01/b.png": good}, labels="folders").open()
+
+
+def test_checksums_are_taken_once_for_as_long_as_files_stay(tmp_path, monkeypatch):
+    from limbeck.data import files as data_files
+
+    monkeypatch.setattr(data_files, "WORTH_KEEPING", 2)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    source = folder_of(tmp_path, {"a.png": encoded(picture(0)), "b.png": encoded(picture(1))})
+    first, read, here = source.digest(), [], Path(source.files.path)
+    reader = type(source.files).read
+    monkeypatch.setattr(type(source.files), "read", lambda self, name: (read.append(name), reader(self, name))[1])
+    assert type(source)(source.files).digest() == first
+    assert read == []
+    os.utime(here / "b.png", ns=(1, 1))  # another date: read again, and the content is the same
+    assert type(source)(source.files).digest() == first
+    assert sorted(read) == ["a.png", "b.png"]
+    (here / "b.png").write_bytes(encoded(picture(2)))
+    assert type(source)(source.files).digest() != first
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["b/2.png", "a/1.png", "b/1.png"],
+        ["a\\1.png", "a/0.png"],
+        ["./c.png", "b.png"],
+        ["e\u0301.png", "a.png"],  # an accent apart
+        ["a\n./b.png", "a.png"],
+        [],
+    ],
+)
+def test_names_taken_all_at_once_are_those_taken_one_by_one(names):
+    one_by_one = sorted((canonical(name), name) for name in names)
+    assert list(by_canonical(names, "here").items()) == one_by_one
+    assert are_canonical(names) <= all(new == name for new, name in one_by_one)
 
 
 def test_headers_are_read_once_for_as_long_as_files_stay(tmp_path, monkeypatch):

@@ -8,11 +8,10 @@ import torch
 from limbeck.cache import cache_path, write_cached
 from limbeck.data.base import ImageFacts
 from limbeck.data.decoding import Region, Resize, check_channels, check_size, num_channels, opened, oriented_size
-from limbeck.data.files import Files, of_each
+from limbeck.data.files import WORTH_KEEPING, Files, of_each
 from limbeck.data.headers import FIRST_BYTES, header
 
 RECIPE = "headers; 1"
-WORTH_KEEPING = 1000  # images; fewer are looked at again faster than a file is written
 LARGE = 2**26  # pixels; whether such an image is an attack is for Pillow to say
 
 

@@ -16,7 +16,7 @@ import torch
 from limbeck import parallel
 from limbeck.data.base import Batch, ImageDataset, ImageFacts, ImageSource, Mirrored
 from limbeck.data.decoding import FILTERS, Region, Resize, decoded, num_channels, opened
-from limbeck.data.files import Files
+from limbeck.data.files import Files, collection_paused
 from limbeck.data.header_check import check_headers
 from limbeck.data.names import by_canonical, canonical, folder_labels, is_image, json_labels
 from limbeck.errors import UserError
@@ -73,8 +73,8 @@ class ImageFiles(ImageSource):
     def digest(self) -> str:
         """SHA-256 over size, filter, and the name and CRC-32 of each file: the same for a folder and its zip.
 
-        Tells any accidental change of content, without depending on file dates. A folder is read through once for it;
-        a zip archive has the checksums in its table of contents.
+        It does not depend on where the files lie or on their dates. A folder is read through for it, again only when
+        names, sizes or dates have changed; a zip archive has the checksums in its table of contents.
         """
         return self._digest
 
@@ -99,6 +99,10 @@ class ImageFiles(ImageSource):
 
     @cached_property
     def _facts(self) -> ImageFacts:
+        with collection_paused():
+            return self._examined()
+
+    def _examined(self) -> ImageFacts:
         if self.resize not in ("none", *FILTERS):
             raise UserError(f"data.resize={self.resize!r}: allowed: none, {', '.join(FILTERS)}")
         if self.num_channels not in (None, 1, 3):

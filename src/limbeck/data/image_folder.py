@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from array import array
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -57,15 +58,16 @@ class Folder(Files):
 
     def fingerprint(self, names: Sequence[str]) -> str:
         top = os.path.join(str(self.path), "")
-        summary = hashlib.sha256(os.path.abspath(str(self.path)).encode("utf-8", errors="surrogateescape"))
+        facts = array("q")
         for name in names:
             try:
                 found = os.stat(top + name)
             except OSError as error:
                 raise UserError(f"{self.described(name)}: {error.strerror or error}") from error
-            line = f"{name}\0{found.st_size} {found.st_mtime_ns}\0"
-            summary.update(line.encode("utf-8", errors="surrogateescape"))
-        return summary.hexdigest()
+            facts.append(found.st_size)
+            facts.append(found.st_mtime_ns)
+        called = "\0".join([os.path.abspath(str(self.path)), *names])
+        return hashlib.sha256(called.encode("utf-8", errors="surrogateescape") + b"\0\0" + facts.tobytes()).hexdigest()
 
     def checksums(self, names: Sequence[str]) -> list[int]:
         return checksums_of(self, names)

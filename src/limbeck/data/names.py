@@ -11,7 +11,7 @@ import numpy as np
 from limbeck.errors import UserError
 from limbeck.terminal import announce
 
-EXTENSIONS = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 # Folders that systems add: macOS's archives, Windows's and Synology's.
 FOREIGN = {"__macosx", "$recycle.bin", "system volume information", "@eadir"}
 MOST_CLASSES = 1_000_000
@@ -26,8 +26,17 @@ def canonical(name: str) -> str:
     return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
+def are_canonical(names: Sequence[str]) -> bool:
+    """Whether `canonical` surely leaves all of them as they are: asked of all at once, because sets have millions."""
+    joined = "\n" + "\n".join(names)
+    return joined.isascii() and "\\" not in joined and "\n./" not in joined
+
+
 def by_canonical(names: Iterable[str], where: str) -> dict[str, str]:
     """Canonical names, sorted, to the names as they are stored. Raises: UserError if two become one."""
+    names = list(names)
+    if are_canonical(names):
+        return {name: name for name in sorted(names)}
     found: dict[str, str] = {}
     for name in names:
         new = canonical(name)
@@ -38,9 +47,10 @@ def by_canonical(names: Iterable[str], where: str) -> dict[str, str]:
 
 def is_image(name: str) -> bool:
     """Whether a file of this canonical name counts; hidden files and folders, and what systems add, do not."""
+    if not name.lower().endswith(EXTENSIONS):
+        return False
     folder, _, file = name.rpartition("/")
-    stem, _, ending = file.rpartition(".")
-    return bool(stem) and f".{ending.lower()}" in EXTENSIONS and not file.startswith(".") and _is_plain(folder)
+    return not file.startswith(".") and _is_plain(folder)
 
 
 @lru_cache(maxsize=1 << 16)
@@ -72,11 +82,11 @@ def class_folders(names: Sequence[str]) -> list[str]:
 
     Archivers put what they pack into one folder of its name.
     """
-    parts = [name.split("/") for name in names]
-    level = 0
-    if len({part[0] for part in parts}) == 1 and all(len(part) > 2 for part in parts):
-        level = 1
-    return [part[level] if len(part) > level + 1 else "" for part in parts]
+    folders = [name.rpartition("/")[0] for name in names]  # few, so that what is asked of each is asked once
+    first = {folder: folder.split("/") for folder in set(folders)}
+    level = int(len({parts[0] for parts in first.values()}) == 1 and all(len(parts) > 1 for parts in first.values()))
+    called = {folder: parts[level] for folder, parts in first.items()}
+    return [called[folder] for folder in folders]
 
 
 def class_numbers(folders: Sequence[str]) -> dict[str, int]:
