@@ -17,6 +17,7 @@ LAYERS = [
         "images",
         "startup",
         "lock",
+        "stopping",
         "processes",
         "terminal",
         "seeds",

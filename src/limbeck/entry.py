@@ -17,12 +17,11 @@ from typing import TYPE_CHECKING, Any
 from limbeck import startup
 from limbeck.errors import UserError
 from limbeck.processes import MENDABLE, speaks
+from limbeck.stopping import INTERRUPTED, SIGNALS, TERMINATED
 
 if TYPE_CHECKING:
     from limbeck.pipeline import Pipeline
 
-INTERRUPTED, TERMINATED = 130, 143
-STOPPING = ("SIGTERM", "SIGUSR1", "SIGUSR2")
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -86,7 +85,7 @@ def stopped_by_signals() -> Iterator[None]:
     def stop(number: int, frame: Any) -> None:
         raise SystemExit(TERMINATED)
 
-    numbers = [getattr(signal, name) for name in STOPPING if hasattr(signal, name)]
+    numbers = [number for number in SIGNALS if number != signal.SIGINT]  # Python's own handler is right for that
     if threading.current_thread() is not threading.main_thread():
         numbers = []
     ours = [number for number in numbers if signal.getsignal(number) == signal.SIG_DFL]

@@ -10,6 +10,7 @@ from torch import nn
 from limbeck.callbacks import checkpoint
 from limbeck.callbacks.checkpoint import LAST, PREVIOUS, Checkpoint, not_finite, random_states
 from limbeck.errors import UserError
+from limbeck.stopping import SIGNALS
 
 from .conftest import Counting, pl
 
@@ -94,13 +95,13 @@ def test_not_finite_looks_into_the_extra_state_of_terms():
     ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGUSR1, 143), (signal.SIGUSR2, 143), (signal.SIGINT, 130)]
 )
 def test_a_signal_saves_and_ends_with_its_code(train, module, tmp_path, number, code, capsys):
-    before = {n: signal.getsignal(n) for n in checkpoint.SIGNALS}
+    before = {n: signal.getsignal(n) for n in SIGNALS}
     with pytest.raises(SystemExit) as stop:
         train(module, Act(300, lambda m: os.kill(os.getpid(), number)), Checkpoint(tmp_path, every_kimg=10))
     assert stop.value.code == code
     assert images(tmp_path / LAST) == 300
     assert "the same command goes on" in capsys.readouterr().out
-    assert {n: signal.getsignal(n) for n in checkpoint.SIGNALS} == before
+    assert {n: signal.getsignal(n) for n in SIGNALS} == before
 
 
 def test_a_signal_during_the_last_save_is_not_lost(train, module, tmp_path, monkeypatch):
@@ -121,13 +122,6 @@ def test_whoever_listened_to_sigusr2_before_hears_of_it_after_the_save(train, mo
     finally:
         signal.signal(signal.SIGUSR2, before)
     assert heard == [True]
-
-
-def test_a_second_ctrl_c_does_not_wait(tmp_path):
-    listening = Checkpoint(tmp_path, every_kimg=1)
-    listening._stop(signal.SIGINT, None)
-    with pytest.raises(KeyboardInterrupt):
-        listening._stop(signal.SIGINT, None)
 
 
 def test_processes_without_a_saved_state_draw_streams_of_their_own(module, monkeypatch):

@@ -1,8 +1,6 @@
 """Full training state, counted in images, written aside and renamed; saved too when the process is told to stop."""
 
 import random
-import signal
-import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -17,13 +15,11 @@ from limbeck.errors import UserError
 from limbeck.files import keep_also, written_aside
 from limbeck.parallel import gathered, largest, rank, world_size
 from limbeck.seeds import stream_seed
+from limbeck.stopping import Listening
 from limbeck.terminal import announce
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
-TERMINATED, INTERRUPTED = 143, 130
 AGREE_EVERY = 4  # steps after which several processes ask one another whether anybody was told to stop
-# SLURM, its warning, submitit, Ctrl-C
-SIGNALS = [getattr(signal, n) for n in ("SIGTERM", "SIGUSR1", "SIGUSR2", "SIGINT") if hasattr(signal, n)]
 
 
 class ImageCounting(Protocol):
@@ -49,17 +45,14 @@ class Checkpoint(pl.Callback):
 
     def __init__(self, folder: str | Path, *, every_kimg: float, seed: int = 0):
         self.folder, self.every_kimg, self.seed = Path(folder), every_kimg, seed
-        self._told = 0
+        self._listening = Listening()
         self._restored: dict[str, Any] | None = None
-        self._previous: dict[int, Any] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Here and not earlier: Lightning has set its handlers by now, which broadcast from within a signal, and puts
         back those from before the training when it ends, however it ends.
         """
-        if threading.current_thread() is threading.main_thread():
-            for number in SIGNALS:
-                self._previous[number] = signal.signal(number, self._stop)
+        self._listening.begin()
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
@@ -79,7 +72,7 @@ class Checkpoint(pl.Callback):
         seen = module.images_seen
         due = is_due(seen - module.batch_size, seen, self.every_kimg) or seen >= module.total_images
         asks = due or world_size() == 1 or seen // module.batch_size % AGREE_EVERY == 0
-        told = largest(self._told, module.device) if asks else 0
+        told = largest(self._listening.told, module.device) if asks else 0
         if told or due:
             module.check_finite()
             self._save(trainer, pl_module)
@@ -89,7 +82,7 @@ class Checkpoint(pl.Callback):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """A signal that came while the last checkpoint was written counts too."""
         module = cast(ImageCounting, pl_module)
-        if told := largest(self._told, module.device):
+        if told := largest(self._listening.told, module.device):
             self._end(told, module.images_seen)
 
     def state_dict(self) -> dict[str, Any]:
@@ -122,17 +115,7 @@ class Checkpoint(pl.Callback):
 
     def _end(self, told: int, seen: int) -> None:
         announce("stopped", f"saved at {seen / 1000:g} kimg; the same command goes on from there")
-        if told == signal.SIGINT:
-            raise SystemExit(INTERRUPTED)
-        before = self._previous.get(self._told)
-        if self._told == getattr(signal, "SIGUSR2", None) and callable(before):
-            before(self._told, None)
-        raise SystemExit(TERMINATED)
-
-    def _stop(self, number: int, frame: Any) -> None:
-        if number == signal.SIGINT == self._told:
-            raise KeyboardInterrupt  # a second Ctrl-C does not wait for the step
-        self._told = max(self._told, number)
+        self._listening.follow(told)
 
 
 def not_finite(module: nn.Module) -> str | None:
