@@ -1,5 +1,8 @@
 """Scoring in steps: resumed exactly, stopped early, never mixed with another scoring."""
 
+import os
+import signal
+
 import pytest
 import torch
 
@@ -61,6 +64,38 @@ def test_a_killed_scoring_goes_on_where_it_was(tmp_path, monkeypatch, killed_in)
         worked(Counting(killed_in=killed_in), model(), path=path)
     assert path.exists() == (killed_in > 0)
     assert scored(Counting(), model(), path=path) == {"sum": torch.tensor(15.0), "steps": torch.tensor(6.0)}
+
+
+class Signalled(Counting):
+    """Is told to stop within a step."""
+
+    def __init__(self, number, told_in):
+        super().__init__()
+        self.number, self.told_in = number, told_in
+
+    def step(self, model, state, index):
+        if index == self.told_in:
+            os.kill(os.getpid(), self.number)
+        return super().step(model, state, index)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGUSR2, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("told_in", [0, 3, 5])
+def test_told_to_stop_it_saves_the_step_and_goes_on_from_there(tmp_path, number, code, told_in, capsys):
+    path, before = tmp_path / "scores.safetensors", signal.getsignal(number)
+    with pytest.raises(SystemExit) as stop:
+        worked(Signalled(number, told_in), model(), path=path)
+    assert stop.value.code == code
+    assert signal.getsignal(number) == before
+    assert f"scored {told_in + 1} of 6 steps" in capsys.readouterr().out
+    rest = Counting(killed_in=told_in)  # steps that are in the file are not taken again
+    assert scored(rest, model(), path=path) == {"sum": torch.tensor(15.0), "steps": torch.tensor(6.0)}
+
+
+def test_without_a_file_signals_are_left_alone():
+    """In somebody's notebook nothing could be saved, and Ctrl-C must work at once."""
+    with pytest.raises(KeyboardInterrupt):
+        worked(Signalled(signal.SIGINT, 2), model())
 
 
 def test_a_finished_scoring_is_not_repeated(tmp_path):

@@ -4,6 +4,7 @@ Several processes take a step each at a time. Their sums meet when the state is 
 holds whole rounds and says nothing of who made them.
 """
 
+import contextlib
 import json
 import time
 from pathlib import Path
@@ -19,7 +20,8 @@ from limbeck.files import written_aside
 from limbeck.model import Model
 from limbeck.processes import first_alone, met
 from limbeck.pruning.criteria.base import SUM, Criterion, Part, Scores, State
-from limbeck.terminal import LiveLine, counted
+from limbeck.stopping import Listening
+from limbeck.terminal import LiveLine, announce, counted
 
 FORMAT = "limbeck-scores-2"
 SAVE_SECONDS = 30.0
@@ -31,26 +33,33 @@ def worked(criterion: Criterion, model: Model, *, path: Path | None = None) -> S
 
     Processes that have met (`processes.together`) share the steps out, and all call this; the first one writes.
 
-    path: where the state is kept; a file left there by the same scoring is continued, by any number of processes.
+    path: where the state is kept; a file left there by the same scoring is continued, by any number of processes. Told
+    to stop, it is written after the step that is under way, and the process ends.
 
     Raises: CheckpointError if the file cannot be read, or holds another scoring.
     """
     total, first = criterion.num_steps, parallel.rank() == 0
     state, begun = _begun(criterion, model, path)
     done, line, saved = begun, LiveLine(done=begun), time.monotonic()
-    while done < total:
-        done, due = _round(criterion, model, state, done, due=time.monotonic() - saved > SAVE_SECONDS)
-        if line.due():
-            line.show(counted(done, total, line.rate(done), "steps"))
-        if path is not None and due and done < total:
-            _meet(state)
-            if first:
-                _write(path, state, done, total)
-            _held_by_first(state)
-            saved = time.monotonic()
-    _meet(state)
-    if path is not None and first and begun < total:
-        _write(path, state, done, total)
+    listening, told = Listening(), 0
+    with listening if path is not None else contextlib.nullcontext():
+        while done < total and not told:
+            due = time.monotonic() - saved > SAVE_SECONDS
+            done, due, told = _round(criterion, model, state, done, due=due, listening=listening)
+            if line.due():
+                line.show(counted(done, total, line.rate(done), "steps"))
+            if path is not None and due and done < total and not told:
+                _meet(state)
+                if first:
+                    _write(path, state, done, total)
+                _held_by_first(state)
+                saved = time.monotonic()
+        _meet(state)
+        if path is not None and first and begun < done:
+            _write(path, state, done, total)
+        if told:
+            announce("stopped", f"scored {done} of {total} steps; the same command goes on from there")
+            listening.follow(told)
     if total and first:
         line.show(counted(done, total, line.rate(done), "steps"))
         line.end()
@@ -86,20 +95,25 @@ def _begun(criterion: Criterion, model: Model, path: Path | None) -> tuple[State
     return state, done
 
 
-def _round(criterion: Criterion, model: Model, state: State, done: int, *, due: bool) -> tuple[int, bool]:
-    """A step on every process; how many are done then, all if no more are wanted, and `due` of the first process."""
+def _round(
+    criterion: Criterion, model: Model, state: State, done: int, *, due: bool, listening: Listening
+) -> tuple[int, bool, int]:
+    """A step on every process; how many are done then, all if no more are wanted, `due` of the first process, and what
+    any process was told.
+    """
     total, own = criterion.num_steps, parallel.rank() if met() else 0
     part = criterion.step(model, state, done + own) if done + own < total else Part({})
-    told = torch.tensor([[part.measure, float(due)]], dtype=torch.float64)
-    told = parallel.rows_of_all(told) if met() else told
-    for place, measure in enumerate(told[: total - done, 0]):
+    said = torch.tensor([[part.measure, float(due), float(listening.told)]], dtype=torch.float64)
+    said = parallel.rows_of_all(said) if met() else said
+    due, told = bool(said[0, 1]), int(said[:, 2].max())
+    for place, measure in enumerate(said[: total - done, 0]):
         state[MEASURES][done + place] = measure
         ended = criterion.ends(state[MEASURES][: done + place + 1])
         if place == own and (not ended or criterion.end_counts):
             add(state, part)
         if ended:
-            return total, bool(told[0, 1])
-    return min(total, done + len(told)), bool(told[0, 1])
+            return total, due, told
+    return min(total, done + len(said)), due, told
 
 
 def _meet(state: State) -> None:
