@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # A real SLURM on one machine, two nodes of one core each, and what a cluster does to a run: finished, told to stop and
-# requeued, preempted, refused. Prints a table; ends only what it started. Needs Debian's slurm-wlm and munge, and root.
+# requeued, preempted, refused; a sweep by submitit, one run of it out of time, one told to move. Prints a table; ends only
+# what it started. Needs Debian's slurm-wlm and munge, root, and for the sweep hydra-submitit-launcher.
 #   apt-get install -y --no-install-recommends slurm-wlm munge
-#   tests/scale/slurm.sh [finished] [requeued] [preempted] [refused] [evaluated]
+#   tests/scale/slurm.sh [finished] [requeued] [preempted] [refused] [evaluated] [submitit]
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 place=$(mktemp -d)
@@ -66,9 +67,14 @@ CONF
   until [ "$(sinfo -h -t idle -o %D 2>/dev/null | head -1)" = 2 ]; do sleep 0.5; done
 }
 
-# The tiny run of tests/pipeline, on both nodes.
+# The tiny run of tests/pipeline.
+settings() {
+  sed -n '/^TINY = \[/,/^\]/p' tests/pipeline/conftest.py | grep -o '"[^"]*"' | tr -d '"'
+}
+
+# On both nodes.
 tiny() {
-  sed -n '/^TINY = \[/,/^\]/p' tests/pipeline/conftest.py | grep -o '"[^"]*"' | tr -d '"' | sed "s/.*/'&'/" | tr '\n' ' '
+  settings | sed "s/.*/'&'/" | tr '\n' ' '
   echo "'hydra.run.dir=$1' trainer=multinode trainer.accelerator=cpu trainer.num_nodes=2 trainer.devices=1"
 }
 
@@ -98,11 +104,11 @@ over() { # over ID: wait until the job has left the queue for good
   done
 }
 
-row() { # row NAME: exit codes, whether it is finished, rows of its log and how many of them twice
-  local log=$place/$1/metrics.csv kimg
+row() { # row NAME [FOLDER]: exit codes, whether it is finished, rows of its log and how many of them twice
+  local log=${2:-$place/$1}/metrics.csv kimg
   kimg=$([ -f "$log" ] && tail -n +2 "$log" | cut -d, -f1 || true)
   printf '| %-10s | %-9s | %-6s | %-8s | %-5s |\n' "$1" "$(tr '\n' ' ' < "$place/$1.codes" 2>/dev/null)" \
-    "$([ -f "$place/$1/report.json" ] && echo yes || echo no)" "$(echo "$kimg" | grep -c .)" \
+    "$([ -f "${2:-$place/$1}/report.json" ] && echo yes || echo no)" "$(echo "$kimg" | grep -c .)" \
     "$(echo "$kimg" | sort | uniq -d | grep -c . || true)"
 }
 
@@ -134,13 +140,45 @@ evaluated() { # evaluate.py under srun, of the finished run
   echo $code > "$place/evaluated.codes"
 }
 
+# A sweep of two runs, one a node. submitit asks SLURM for SIGUSR2 before the time is over: one run gets less time than it
+# needs, the other is told at once, as in a preemption. Both are queued again by submitit and go on.
+submitit() {
+  local code=0 first second
+  mapfile -t all < <(settings)
+  OMP_NUM_THREADS=1 "$python" train.py -m "${all[@]}" kimg=0.8 pruning.ratio=0.5,0.6 "hydra.sweep.dir=$place/submitit" \
+    hydra/launcher=submitit_slurm hydra.launcher.partition=low hydra.launcher.timeout_min=60 \
+    hydra.launcher.signal_delay_s=60 hydra.launcher.max_num_timeout=3 > "$place/submitit.log" 2>&1 &
+  local sweep=$!
+  started+=("$sweep")
+  until [ "$(ls "$place"/submitit/*/checkpoints/last.ckpt 2>/dev/null | wc -l)" = 2 ]; do
+    sleep 0.2
+    kill -0 "$sweep" 2>/dev/null || break
+  done
+  read -r first second < <(squeue -h -t RUNNING -o %i | tr '\n' ' ')
+  scancel --signal=USR2 "$first"
+  scontrol update "JobId=$second" "TimeLimit=$(minutes_left "$second")"
+  while kill -0 "$sweep" 2>/dev/null; do
+    sleep 1
+    for id in $(squeue -h -t PENDING -o %i); do scontrol release "$id" > /dev/null 2>&1 || true; done
+  done
+  wait "$sweep" || code=$?
+  echo "$code" > "$place/submitit.codes"
+}
+
+minutes_left() { # minutes_left JOB: a time limit, counted from its start, that is over in one to two minutes
+  local began
+  began=$(date -d "$(squeue -h -j "$1" -o %S)" +%s)
+  echo $((($(date +%s) - began) / 60 + 2))
+}
+
 cd "$root"
-export PYTHONPATH=$root/src
+export PYTHONPATH=$root/src${PYTHONPATH:+:$PYTHONPATH}
 cluster
 printf '| %-10s | %-9s | %-6s | %-8s | %-5s |\n| --- | --- | --- | --- | --- |\n' what "codes" report "log rows" twice
 for what in "${@:-finished}"; do
   case $what in
     finished | requeued | preempted | refused | evaluated) "$what"; row "$what" ;;
-    *) echo "error: $what: allowed: finished, requeued, preempted, refused, evaluated" >&2; exit 2 ;;
+    submitit) submitit; for folder in "$place"/submitit/*/; do [ -f "$folder/config.yaml" ] && row submitit "$folder"; done ;;
+    *) echo "error: $what: allowed: finished, requeued, preempted, refused, evaluated, submitit" >&2; exit 2 ;;
   esac
 done
