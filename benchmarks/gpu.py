@@ -5,10 +5,20 @@
 
 Real training through Lightning on random pixels and random weights (speed does not depend on their values). Each row is
 given `--seconds` after its first steps; a row that fails says so and the others go on. Prints a table, writes JSON.
+
+CUDA graphs are measured where they are possible: in sampling, whose shapes and weights stay. Two processes on one card
+show what sharing gradients costs: by NCCL, which may refuse to have two ends on one card, and by gloo, which does not.
+On a CPU the graphs' rows run without a graph, and the two processes by gloo.
 """
 
 import argparse
+import contextlib
 import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Callable
@@ -17,165 +27,86 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, IterableDataset
+from gpu_training import networks, objectives, synchronize, training
 
 from limbeck import devices
 from limbeck.architectures.ddpm import UNet
-from limbeck.architectures.stylegan2 import Discriminator, Generator
-from limbeck.distillation.gan import GanDistillation
-from limbeck.distillation.trainer import trainer
-from limbeck.embeddings.lite0 import EfficientNetLite0
-from limbeck.embeddings.torchvision_shim import imported
-from limbeck.losses.adversarial import NonSaturatingDiscriminator, NonSaturatingGenerator
-from limbeck.losses.dime import Dime
-from limbeck.losses.perceptual import Perceptual
-from limbeck.losses.pixel_l1 import PixelL1
-from limbeck.losses.regularization import R1, PathLength
-from limbeck.losses.relation import Relation
-from limbeck.losses.weighted import Weighted
-from limbeck.model import Model, Pair
-from limbeck.profiling import peak_memory_mib
-from limbeck.pruning.allocation import kept_count
-
-pl = imported("pytorch_lightning")
-WARM_UP = 17  # steps: each lazy turn has come once, and whatever is compiled is
-READS = ("item", "__bool__", "__int__", "__float__", "cpu", "tolist")
+from limbeck.distillation.shared_gradients import SharedGradients
+from limbeck.parallel import world_size
 
 
-class Pixels(IterableDataset):
-    """One batch of random pixels again and again, so that reading costs nothing."""
-
-    def __init__(self, batch: int, resolution: int):
-        self.batch = (
-            torch.randint(256, (batch, 3, resolution, resolution), dtype=torch.uint8),
-            torch.zeros(batch).long(),
-        )
-
-    def __iter__(self):
-        while True:
-            yield self.batch
-
-
-class Clock(pl.Callback):
-    """Times whole steps after the warm-up, counts reads of values, and stops when its seconds are over."""
-
-    def __init__(self, seconds: float, warm_up: int):
-        self.seconds, self.warm_up, self.reads, self.steps = seconds, warm_up, 0, 0
-
-    def on_train_batch_end(self, trainer, module, *others):
-        self.steps += 1
-        if self.steps == self.warm_up:
-            synchronize()
-            self.began, self.read_before = time.perf_counter(), Reads.count
-        elif self.steps > self.warm_up and time.perf_counter() - self.began > self.seconds:
-            synchronize()
-            self.took, self.reads = time.perf_counter() - self.began, Reads.count - self.read_before
-            trainer.should_stop = True
+def together(options, *, backend: str) -> dict[str, float]:
+    """The same training by two processes on one device, each with half of the images of a step."""
+    with tempfile.TemporaryDirectory() as place, socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+        probe.close()
+        processes = []
+        for rank in range(2):
+            # Two nodes of one process each, as Lightning sees it, so that both take the first card.
+            meet = {"RANK": str(rank), "LOCAL_RANK": "0", "GROUP_RANK": str(rank), "WORLD_SIZE": "2"}
+            meet |= {"LOCAL_WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+            own = ["--half-of-two", backend, "--seconds", str(options.seconds), "--out", f"{place}/{rank}"]
+            command = [sys.executable, __file__, *own, *(["--tiny"] if options.tiny else [])]
+            how = {**os.environ, **meet, "TORCHELASTIC_RUN_ID": "gpu"}
+            processes.append(subprocess.Popen(command, env=how, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE))
+        try:
+            said = [process.communicate(timeout=30 + 5 * options.seconds + 60)[1].decode() for process in processes]
+        finally:
+            for process in processes:
+                process.kill()
+        if any(process.returncode for process in processes):
+            raise RuntimeError(next((line for text in said for line in reversed(text.splitlines()) if line), "failed"))
+        found = json.loads(Path(f"{place}/0").read_text())
+    return {**found, "peak_memory_mib": 2 * found["peak_memory_mib"]}
 
 
-class Reads:
-    """Counts reads of a tensor's value while it is entered."""
-
-    count = 0
-
-    def __enter__(self):
-        self.real = {name: getattr(torch.Tensor, name) for name in READS}
-        for name, real in self.real.items():
-            setattr(torch.Tensor, name, self._counted(real))
-
-    def __exit__(self, *_):
-        for name, real in self.real.items():
-            setattr(torch.Tensor, name, real)
-
-    @staticmethod
-    def _counted(real: Callable) -> Callable:
-        def read(tensor, *arguments, **more):
-            Reads.count += tensor.device.type == "cuda" or not torch.cuda.is_available()
-            return real(tensor, *arguments, **more)
-
-        return read
+def half_of_two(options: argparse.Namespace) -> None:
+    """One of the two processes of `together`."""
+    how = {"precision": "32-true" if options.tiny else "bf16-mixed", "num_nodes": 2}
+    how |= {"strategy": SharedGradients(process_group_backend=options.half_of_two), "use_distributed_sampler": False}
+    base = 512 if options.tiny else 32768
+    found = training(options, channel_base=base, terms={}, student=True, **how)
+    assert world_size() == 2
+    options.out.write_text(json.dumps(found))
 
 
-def synchronize() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-
-
-def networks(options: argparse.Namespace, channel_base: int) -> tuple[Generator, Generator, Discriminator]:
-    """Random teacher, student with 30 % of its channels, judge."""
-    torch.manual_seed(0)
-    shape = {"resolution": options.resolution, "channel_base": channel_base, "channel_max": options.channel_max}
-    teacher = Generator(**shape)
-    student = teacher.resized({g.name: kept_count(g.size, 0.7) for g in teacher.channel_groups()})
-    return teacher, student, Discriminator(**shape)
-
-
-def objectives(resolution: int) -> dict[str, dict[str, Any]]:
-    """Terms beside the adversarial one, as the papers weight them; features of Lite0, which needs no download."""
-    image = {
-        "pixel_l1": PixelL1(),
-        "perceptual": Perceptual(embedding=EfficientNetLite0(resolution=max(32, resolution // 4))),
-    }
-    settings = {"embeddings": {"lite0": EfficientNetLite0(resolution=32)}, "weights": {"lite0": 1.0}}
-    return {
-        "adversarial": {},
-        "images": image,
-        "images, relation": {**image, "relation": Relation(resolutions=[8, 16], directions="random")},
-        "moments of a batch": {"dime": Dime(**settings, statistics="batch")},
-    }
-
-
-def training(options, *, channel_base: int, terms: dict, student: bool, **how: Any) -> dict[str, float]:
-    """Images per second, peak memory and reads per step of training a whole network, or a student of it."""
-    teacher, small, judge = networks(options, channel_base)
-    module = GanDistillation(
-        Pair(Model(teacher, judge), Model(small if student else teacher)),
-        judges={"fresh": judge},
-        generator_terms={
-            "nonsaturating": Weighted(term=NonSaturatingGenerator()),
-            "path_length": Weighted(term=PathLength(), weight=2.0, every_steps=4, batch_share=0.5),
-            **{name: Weighted(term=term) for name, term in terms.items()},
-        },
-        discriminator_terms={
-            "nonsaturating": Weighted(term=NonSaturatingDiscriminator()),
-            "r1": Weighted(term=R1(), weight=1.0, every_steps=16),
-        },
-        generator_optimizer=lambda p: torch.optim.Adam(p, lr=1e-4, betas=(0.0, 0.99), fused=True),
-        discriminator_optimizer=lambda p: torch.optim.Adam(p, lr=1e-4, betas=(0.0, 0.99), fused=True),
-        kimg=1e6,
-        batch_size=options.batch,
-        use_teacher=student,
-    )
-    clock = Clock(options.seconds, 2 if options.tiny else WARM_UP)
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    run = trainer(
-        callbacks=[clock], devices=1, max_epochs=-1, enable_model_summary=False, benchmark=True, **quiet, **how
-    )
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-    with Reads():
-        run.fit(module, DataLoader(Pixels(options.batch, options.resolution), batch_size=None))
-    steps = clock.steps - clock.warm_up
-    return {
-        "images_per_second": steps * options.batch / clock.took,
-        "peak_memory_mib": peak_memory_mib(devices.device()),
-        "reads_per_step": clock.reads / steps,
-    }
+def replayed(run: Callable[[], Any], device: torch.device) -> Callable[[], Any]:
+    """`run` captured as a CUDA graph; itself elsewhere."""
+    if device.type != "cuda":
+        return run
+    aside = torch.cuda.Stream()
+    aside.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(aside):  # what is set up on first use must not be captured
+        for _ in range(3):
+            run()
+    torch.cuda.current_stream().wait_stream(aside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        run()
+    return graph.replay
 
 
 @torch.no_grad()
-def sampling(options, network: torch.nn.Module, *, half: bool) -> dict[str, float]:
+def sampling(options, network: torch.nn.Module, *, half: bool, graph: bool = False) -> dict[str, float]:
     """Images (or estimates of the noise) per second of one network."""
-    network = network.to(devices.device()).eval()
+    device = devices.device()
+    network = network.to(device).eval()
     inputs = network.example_inputs(options.batch)
     count, began = 0, 0.0
-    with torch.autocast(devices.device().type, dtype=torch.bfloat16, enabled=half), devices.exact():
+    with contextlib.ExitStack() as held:
+        # A cache of converted weights would be captured with the graph and be gone when it is replayed.
+        held.enter_context(torch.autocast(device.type, dtype=torch.bfloat16, enabled=half, cache_enabled=not graph))
+        held.enter_context(devices.exact())
+        draw = replayed(lambda: network(**inputs), device) if graph else lambda: network(**inputs)
         for turn in range(10**9):
             if turn == 3:
                 synchronize()
                 began = time.perf_counter()
-            network(**inputs)
+            draw()
             count += turn >= 3
+            if turn % 8 == 0:  # or the queue grows far ahead of the device
+                synchronize()
             if turn > 3 and time.perf_counter() - began > options.seconds / 2:
                 synchronize()
                 return {"images_per_second": count * options.batch / (time.perf_counter() - began)}
@@ -208,9 +139,13 @@ def rows(options: argparse.Namespace) -> dict[str, Callable[[], dict[str, float]
     teacher, student, _ = networks(options, 512 if options.tiny else 32768)
     unet = UNet(level_widths=[32, 32], blocks_per_level=1) if options.tiny else UNet()
     for who, network in {"teacher": teacher, "student": student, "DDPM-CIFAR estimate": unet}.items():
-        for half in (False, True):
-            name = f"sample {who}, {'bfloat16' if half else 'float32'}"
-            found[name] = lambda network=network, half=half: sampling(options, network, half=half)
+        for half, graph in ((False, False), (True, False), (True, True)):
+            name = f"sample {who}, {'bfloat16' if half else 'float32'}{', CUDA graph' if graph else ''}"
+            found[name] = lambda network=network, half=half, graph=graph: sampling(
+                options, network, half=half, graph=graph
+            )
+    for backend in ("nccl", "gloo") if torch.cuda.is_available() else ("gloo",):
+        found[f"two processes, one device, {backend}"] = lambda backend=backend: together(options, backend=backend)
     return found
 
 
@@ -220,11 +155,15 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=12.0, help="for each row after its warm-up")
     parser.add_argument("--only", default="", help="rows whose name holds this")
     parser.add_argument("--tiny", action="store_true", help="small networks, to try the script on a CPU")
+    parser.add_argument("--half-of-two", help=argparse.SUPPRESS)
     options = parser.parse_args()
     sizes = {"resolution": 16, "batch": 4, "channel_max": 16} if options.tiny else None
     vars(options).update(sizes or {"resolution": 256, "batch": 32, "channel_max": 512})
     warnings.simplefilter("ignore")
     devices.choose()
+    if options.half_of_two:
+        half_of_two(options)
+        return
     about = {"date": f"{date.today()}", "device": devices.described(), "torch": torch.__version__}
     about |= {"batch": options.batch, "resolution": options.resolution}
     print(
