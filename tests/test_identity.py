@@ -30,7 +30,15 @@ GROUPS = {
     "runtime": False,
 }
 EXCEPTIONS = {"num_workers", "log_every_kimg", "latency"}
-TOP = {"kimg": True, "batch_size": True, "seed": True, "checkpoint_kimg": False, "resume": False, "run_name": False}
+TOP = {
+    "kimg": True,
+    "batch_size": True,
+    "seed": True,
+    "checkpoint_kimg": False,
+    "forecast_steps": False,
+    "resume": False,
+    "run_name": False,
+}
 FILES = [path for group in GROUPS for path in sorted((CONF / group.replace(".", "/")).glob("*.yaml"))]
 
 

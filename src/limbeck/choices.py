@@ -3,6 +3,7 @@
 `checked` is all of them in order; whatever is wrong costs a second, because nothing here needs torch.
 """
 
+import copy
 import functools
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,11 +16,12 @@ from limbeck.kinds import refuse_wrong_kinds
 def checked(config: Any) -> None:
     """Refuse what cannot be meant and drop what another choice replaced; changes `config`.
 
+    What a recipe has chosen (`recipe.chosen`) counts as if conf/ said it, not the command line.
     Raises: UserError naming the key, its value and what is allowed.
     """
     refuse_nested_launch(config)
     expand_home(config)
-    refuse_wrong_kinds(config, by_choice(), task_overrides())
+    refuse_wrong_kinds(config, by_choice(beforehand(config)), task_overrides())
     forget_replaced_choices(config)
     forget_unselected_terms(config)
 
@@ -31,20 +33,41 @@ def task_overrides() -> list[str]:
     return list(HydraConfig.get().overrides.task)
 
 
-def by_choice() -> Any:
-    """The configuration that the same choices give without any value on the command line."""
-    from hydra.core.hydra_config import HydraConfig
-
-    choices = [str(o.input_line) for o in _parsed(tuple(task_overrides())) if _is_group(o.key_or_group)]
-    return _composed(HydraConfig.get().job.config_name, tuple(choices))
+def beforehand(config: Any) -> tuple[str, ...]:
+    """What a recipe has chosen for this run, as overrides; see `recipe`."""
+    return tuple((config.get("recipe") or {}).get("chosen") or ())
 
 
-def default_settings() -> dict[str, Any]:
+def by_choice(chosen: Sequence[str] = ()) -> Any:
+    """The configuration that the same choices give without any value on the command line. chosen: see `beforehand`."""
+    typed = [str(o.input_line) for o in _parsed(tuple(task_overrides())) if _is_group(o.key_or_group)]
+    return _composed(_config_name(), (*_not_typed(chosen), *typed))
+
+
+def composed(chosen: Sequence[str]) -> Any:
+    """The configuration of the command line with `chosen` before what was typed, which goes first; without `hydra`."""
+    from omegaconf import open_dict
+
+    config = copy.deepcopy(_composed(_config_name(), (*_not_typed(chosen), *task_overrides())))
+    with open_dict(config):
+        config.pop("hydra")
+        if chosen:
+            config.recipe.chosen = list(chosen)
+    return config
+
+
+def _not_typed(chosen: Sequence[str]) -> list[str]:
+    """Those of `chosen` whose key the command line does not name."""
+    keys = {override.get_key_element().lstrip("+~") for override in _parsed(tuple(task_overrides()))}
+    return [override for override in chosen if override.partition("=")[0] not in keys]
+
+
+def default_settings(config: Any) -> dict[str, Any]:
     """`by_choice` as plain containers, resolved, without what repeats other keys."""
     from omegaconf import OmegaConf
 
-    config = by_choice()
-    own = OmegaConf.masked_copy(config, [key for key in config if key not in ("hydra", "pipeline")])
+    default = by_choice(beforehand(config))
+    own = OmegaConf.masked_copy(default, [key for key in default if key not in ("hydra", "pipeline")])
     return OmegaConf.to_container(own, resolve=True)  # type: ignore[return-value]
 
 
@@ -80,15 +103,15 @@ def forget_replaced_choices(config: Any) -> None:
     What both have by the same name keeps the experiment's value (a pruning ratio); settings named on the command line
     stay.
     """
-    from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
+    whole = ("experiment", "recipe")  # they set many keys, and other choices take places among these
     parsed = _parsed(tuple(task_overrides()))
-    chosen = [o for o in parsed if o.key_or_group != "experiment" and _own_settings(o.key_or_group, o.value())]
+    chosen = [o for o in parsed if o.key_or_group not in whole and _own_settings(o.key_or_group, o.value())]
     if not chosen:
         return
-    experiment = tuple(str(o.input_line) for o in parsed if o.key_or_group == "experiment")
-    before = _composed(HydraConfig.get().job.config_name, experiment).hydra.runtime.choices
+    experiment = tuple(str(o.input_line) for o in parsed if o.key_or_group in whole)
+    before = _composed(_config_name(), (*_not_typed(beforehand(config)), *experiment)).hydra.runtime.choices
     named = [str(o.key_or_group) for o in parsed]
     for override in chosen:
         where = (override.package or override.key_or_group.replace("/", ".")).removeprefix("_global_.")
@@ -99,17 +122,17 @@ def forget_replaced_choices(config: Any) -> None:
 
 def _is_group(name: str) -> bool:
     """Whether there is such a group, in conf/ or in a folder of the user's own."""
-    return _repository(tuple(_where_to_look())).group_exists(name)
+    return repository().group_exists(name)
 
 
 def _own_settings(group: str, name: Any) -> dict[str, Any]:
     """What the file of a choice sets, wherever it lies; empty if there is none, or if it takes settings from others."""
     from omegaconf import OmegaConf
 
-    repository = _repository(tuple(_where_to_look()))
-    if not isinstance(name, str) or not repository.config_exists(f"{group}/{name}"):
+    files = repository()
+    if not isinstance(name, str) or not files.config_exists(f"{group}/{name}"):
         return {}
-    loaded = repository.load_config(f"{group}/{name}")
+    loaded = files.load_config(f"{group}/{name}")
     return {} if loaded.defaults_list else OmegaConf.to_container(loaded.config)  # type: ignore[return-value]
 
 
@@ -147,15 +170,18 @@ def refuse_nested_launch(config: Any) -> None:
         )
 
 
-@functools.cache
-def _repository(where: tuple[str, ...]) -> Any:
+def repository() -> Any:
     """Where Hydra finds the files of the choices: conf/, `--config-dir`, `hydra.searchpath`."""
     from hydra.core.global_hydra import GlobalHydra
-    from hydra.core.hydra_config import HydraConfig
 
     loader: Any = GlobalHydra.instance().config_loader()
-    name = HydraConfig.get().job.config_name
-    return loader._parse_overrides_and_create_caching_repo(name, list(where))[1]
+    return loader._parse_overrides_and_create_caching_repo(_config_name(), _where_to_look())[1]
+
+
+def _config_name() -> str:
+    from hydra.core.hydra_config import HydraConfig
+
+    return HydraConfig.get().job.config_name or "train"
 
 
 def _where_to_look() -> list[str]:

@@ -6,6 +6,7 @@ from typing import Any
 from limbeck.choices import checked, default_settings, task_overrides
 from limbeck.entry import job, pipeline_of, settings_of
 from limbeck.processes import first_alone, launched, together
+from limbeck.recipe import adapted
 
 
 def train(config: Any) -> None:
@@ -16,8 +17,9 @@ def train(config: Any) -> None:
 
         trainer = config.get("trainer") or {}
         devices.choose(trainer.get("accelerator", "auto"), tf32=bool(trainer.get("tf32", False)))
+        config = adapted(config, _folder())
         pipeline = first_alone(lambda: pipeline_of(config))
-        pipeline.run(_folder(), settings_of(config), default_settings())
+        pipeline.run(_folder(), settings_of(config), default_settings(config))
 
 
 def evaluate(config: Any) -> None:

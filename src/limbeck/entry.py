@@ -10,7 +10,7 @@ import shlex
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +45,7 @@ def exit_on_user_error() -> Iterator[None]:
     except OverrideParseException as error:
         sys.exit(_refused(unreadable(error.override)))
     except (HydraException, OmegaConfBaseException) as error:
-        sys.exit(_refused(str(error)))
+        sys.exit(_refused(str(error) + chosen_later(sys.argv)))
     except OSError as error:
         if error.filename is None and error.errno not in FULL:
             raise
@@ -138,6 +138,14 @@ def unreadable(override: str) -> str:
         return f"{override}: brackets and quotes do not match"
     cure = shlex.quote(f"{key}={_quoted(value, always=True)}")
     return f"{override}: cannot be read as KEY=VALUE; quote the value: {cure}"
+
+
+def chosen_later(arguments: Sequence[str]) -> str:
+    """What to add where a setting is unknown before the recipe is chosen that has it."""
+    named = any(argument.startswith("recipe=") for argument in arguments)
+    if named or "experiment=compress" not in arguments:
+        return ""
+    return "; a setting of the recipe that is chosen later needs its name too: recipe=NAME (limbeck choices recipe)"
 
 
 def _quoted(value: str, *, always: bool = False) -> str:

@@ -20,12 +20,14 @@ from limbeck.architectures.base import Network
 from limbeck.data.base import ImageSource
 from limbeck.errors import UserError
 from limbeck.files import remove_leftovers, written_aside
+from limbeck.forecast import costs, expected
 from limbeck.identity import counted, difference, file_content, judged, read_content, write_content
 from limbeck.importers.foreign import guesses
 from limbeck.lock import locked
 from limbeck.model import Model, Pair, digest, load_native, save
 from limbeck.processes import decided, first_alone
 from limbeck.pruning.pruner import SCORES
+from limbeck.pruning.stage import PruningStage
 from limbeck.terminal import announce
 
 if TYPE_CHECKING:
@@ -43,12 +45,12 @@ class Pipeline:
     """One object per stage, in the order in which the pair passes them.
 
     distiller, judgement, loggers: make them, because Lightning and torchmetrics come with them, and with these half
-    of all imports: see `entry.pipeline_of`.
+    of all imports: see `entry.pipeline_of`. forecast_steps: of training, timed first to say how long all will take.
     """
 
     data: ImageSource
     teacher: Callable[[], Model]
-    pruning: Callable[[Pair, Path], Pair]
+    pruning: PruningStage
     initializer: Callable[[Pair], Pair]
     distiller: Callable[[], "Distiller"]
     judgement: Callable[[], "Judgement"]
@@ -56,6 +58,7 @@ class Pipeline:
     title: str
     resume: str = "auto"
     seed: int = 0
+    forecast_steps: int = 0
 
     def run(self, folder: Path, config: Mapping[str, Any], default: Mapping[str, Any] | None = None) -> None:
         """Carry out what is still missing in `folder`.
@@ -82,6 +85,8 @@ class Pipeline:
         first_alone(lambda: judgement.check(teacher.generator, STAGES, self.data))
         distiller = first_alone(self.distiller)
         first_alone(lambda: distiller.check(teacher, self.data))
+        if self.forecast_steps and not (folder / INITIALIZED).is_file():
+            decided(lambda: self._forecast(teacher))
         pruned, initialized = self._prepared(teacher, folder)
         announce("distil", f"{distiller.kimg:g} kimg in batches of {distiller.batch_size}")
         loggers = [make(folder) for make in self.loggers().values()]
@@ -164,6 +169,13 @@ class Pipeline:
         found, wanted = tuple(self.data.sources().batch(np.arange(1))[0].shape[1:]), generator.latent_shape
         if found[0] != wanted[0] or (found != wanted and not generator.any_size):
             raise UserError(f"data and teacher differ in the images to start from: data {found}, teacher {wanted}")
+
+    def _forecast(self, teacher: Model) -> None:
+        """Say what the student will cost, and its training."""
+        student = self.pruning.sketched(Pair(teacher, teacher)).student
+        distiller = self.distiller()
+        pace = distiller.timed(Pair(teacher, student), data=self.data, num_steps=self.forecast_steps)
+        announce("forecast", "; ".join((costs(teacher, student), *expected(pace, distiller.kimg, self.forecast_steps))))
 
     def _prepared(self, teacher: Model, folder: Path) -> tuple[Model, Model]:
         """The pruned and the initialized student; scored by all processes that have met, made by the first."""

@@ -12,6 +12,7 @@ from typing import Any
 CHOICES = {
     "cifar10": "cifar10",
     "image_folder": "image_folder",
+    "images": "images",
     "lmdb": "lmdb",
     "robohash": "robohash",
     "zip_archive": "zip",

@@ -13,20 +13,19 @@ from limbeck.errors import UserError
 
 
 class Folder(Files):
-    """All files below one folder; links are followed."""
+    """All files below one folder; links are followed. wanted: what `data.path` should be, for messages."""
 
-    def __init__(self, path: str | Path | None) -> None:
+    def __init__(self, path: str | Path | None, wanted: str = "with data=image_folder: data.path=FOLDER") -> None:
         self.path = path
+        self.wanted = wanted
 
     def names(self) -> list[str]:
         if self.path is None:
-            raise UserError("data.path: not set; allowed with data=image_folder: data.path=FOLDER, a folder of images")
+            raise UserError(f"data.path: not set; allowed {self.wanted}, a folder of images")
         if os.path.isfile(self.path):
             raise UserError(f"data.path={self.path}: a file; allowed with data=image_folder: a folder (zip: data=zip)")
         if not os.path.isdir(self.path):
-            raise UserError(
-                f"data.path={self.path}: no such folder; allowed with data=image_folder: a folder of images"
-            )
+            raise UserError(f"data.path={self.path}: no such folder; allowed {self.wanted}, a folder of images")
         top, found = os.path.join(self.path, ""), []
         for folder, _, files in os.walk(top, onerror=_refuse, followlinks=True):
             relative = folder.removeprefix(top).replace(os.sep, "/")

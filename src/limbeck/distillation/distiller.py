@@ -13,17 +13,20 @@ import torch
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
+from limbeck import devices
 from limbeck.architectures.base import Network
 from limbeck.callbacks.checkpoint import LAST, Checkpoint
 from limbeck.callbacks.intervals import EveryKimg
 from limbeck.data.base import ImageSource
 from limbeck.data.loading import train_loader
 from limbeck.distillation.discriminators import Judges
+from limbeck.distillation.pace import Pace, Timed
 from limbeck.distillation.training import StudentTraining
 from limbeck.errors import CheckpointError, UserError
 from limbeck.losses.weighted import Weighted, checked_terms
 from limbeck.model import Model, Pair
 from limbeck.parallel import active, gathered, world_size
+from limbeck.profiling import peak_memory_mib
 from limbeck.pruning.settling import settled
 from limbeck.seeds import stream_seed
 
@@ -75,6 +78,21 @@ class Distiller:
             _load_state(module, path)
         self._refuse_drift(module)
         return replace(pair, student=self._result(module, pair))
+
+    def timed(self, pair: Pair, *, data: ImageSource, num_steps: int) -> Pace | None:
+        """How fast these steps of training are, without a trace; None if several processes train.
+
+        The terms keep what they prepare: train with another object.
+        """
+        timing = Timed(num_steps)
+        trainer = self._trainer(Path(), [], [timing])
+        if trainer.world_size > 1:
+            return None
+        torch.manual_seed(self.seed)
+        module = self.build(pair)
+        loader = train_loader(data, batch_size=self.batch_size, seed=self.seed, start_images=0, rank=0, world_size=1)
+        trainer.fit(module, train_dataloaders=loader)
+        return Pace(timing.seconds / (num_steps * self.batch_size), peak_memory_mib(devices.device()))
 
     def check(self, teacher: Model, data: ImageSource) -> None:
         """Refuse what cannot work, before the first stage of a run.

@@ -6,6 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from limbeck import devices, parallel
 from limbeck.architectures.base import ChannelGroup, Network
 from limbeck.arguments import kind
@@ -27,11 +30,12 @@ from limbeck.pruning.picture import save_picture
 from limbeck.pruning.scoring import worked
 from limbeck.pruning.settling import slimmed_masks
 from limbeck.pruning.slimming import slim
+from limbeck.pruning.stage import PruningStage
 
 SCORES, PICTURE = "scores.safetensors", "scores.png"
 
 
-class Pruner:
+class Pruner(PruningStage):
     """Pair to pair: the student's generator loses the share `ratio` of the channels of its groups.
 
     criterion: scores the channels; None removes nothing, whatever the ratio.
@@ -110,6 +114,14 @@ class Pruner:
             facts["kept_groups"] = [group.name for group in every if group not in chosen]
         return replace(pair, student=student.after("prune", criterion=named(self.criterion), **facts))
 
+    def sketched(self, pair: Pair) -> Pair:
+        """As many channels of each group as `allocation` keeps where all score alike."""
+        if self.criterion is None:
+            return self(pair)
+        sketch = copy.copy(self)
+        sketch.criterion = _alike
+        return sketch(pair)
+
     def _scored(self, model: Model, folder: Path | None) -> tuple[Network, Scores]:
         """The network to cut and its scores, both on the CPU; scoring itself runs where `devices` says."""
         assert self.criterion is not None
@@ -127,6 +139,10 @@ class Pruner:
             for network in (model.generator, model.discriminator):
                 if network is not None:
                     network.to(device)
+
+
+def _alike(model: Model) -> dict[str, Tensor]:
+    return {group.name: torch.ones(group.size) for group in model.generator.channel_groups()}
 
 
 def named(criterion: object) -> str:

@@ -17,9 +17,10 @@ from limbeck.pruning.criteria.magnitude import Magnitude
 from limbeck.pruning.granularities import granularity
 from limbeck.pruning.pruner import named
 from limbeck.pruning.settling import settled
+from limbeck.pruning.stage import PruningStage
 
 
-class Sparsifier:
+class Sparsifier(PruningStage):
     """Pair to pair: in every maskable layer of the student's generator the share `ratio` of its units is switched off.
 
     criterion: scores single weights; units with the least sums go. ratio: in [0, 1), the same in every layer.

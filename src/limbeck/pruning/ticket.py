@@ -9,9 +9,10 @@ from limbeck.architectures.ticket import Ticket
 from limbeck.model import Pair
 from limbeck.processes import first_alone
 from limbeck.pruning.allocation import checked_ratio
+from limbeck.pruning.stage import PruningStage
 
 
-class TicketStart:
+class TicketStart(PruningStage):
     """Pair to pair: a student of random weights that are never trained; its scores are, by `distillation`.
 
     ratio: share of the weights that is switched off, in [0, 1). weight_seed, init, scope: see `architectures.ticket`.
