@@ -13,6 +13,7 @@ from limbeck.architectures import stargan
 from limbeck.architectures.patchgan import PatchGAN
 from limbeck.architectures.translation_resnet import ResNet
 from limbeck.callbacks.checkpoint import Checkpoint
+from limbeck.distillation.agp import GradualPruning
 from limbeck.distillation.discriminators import Fresh, FromTeacher, NoJudges
 from limbeck.distillation.image_pool import ImagePool
 from limbeck.distillation.translation import TranslationDistillation
@@ -29,6 +30,7 @@ from limbeck.losses.adversarial import (
 )
 from limbeck.losses.pixel_l1 import PixelL1
 from limbeck.losses.regularization import GradientPenalty
+from limbeck.losses.self_supervised import SelfSupervised
 from limbeck.losses.translation import Cycle, Domain, Identity, RealDomain, Target
 from limbeck.losses.weighted import Weighted
 from limbeck.model import Model, Pair
@@ -398,3 +400,26 @@ def test_networks_that_draw_from_noise_are_refused():
     model = Model(Other(), patches())
     with pytest.raises(UserError, match="distillation=translation: trains networks that translate images, not a Other"):
         trained("cyclegan", model, judges=Fresh())
+
+
+@pytest.mark.parametrize("baseline", LOOPS)
+def test_self_supervision_with_gradual_masks(baseline):
+    """What "Self-Supervised GAN Compression" does to each baseline: half of each layer's weights off, for good."""
+    model = MODELS[baseline]()
+    judging = {name: some for name, some in DISCRIMINATORS[baseline]().items() if not isinstance(some.term, RealDomain)}
+    term = SelfSupervised(generator=GENERATORS[baseline](), discriminator=judging)
+    module = trained(
+        baseline,
+        model,
+        steps=6,
+        judges=FromTeacher(frozen=True),
+        generator_terms={"self_supervised": Weighted(term=term)},
+        companions={"agp": GradualPruning(target=0.5, num_updates=2)},
+    )
+    off = {name: (~mask).float().mean().item() for name, mask in module.masks.current().items()}
+    assert off
+    assert all(abs(share - 0.5) <= 1 / 8 for share in off.values()), off
+    for name, mask in module.masks.current().items():
+        for network in (module.student, module.ema):
+            assert (network.get_parameter(name)[~mask] == 0).all()
+    assert not same(state(module.student), state(model.generator))
