@@ -1,7 +1,7 @@
 """Steps of pix2pix and CycleGAN as their descriptions read, for `translation.py` to compare with.
 
-compressing: the losses are taken twice, with the images of the student and of the frozen teacher, and only their relative
-difference trains the student; judges are frozen.
+compressing: the losses are taken twice, with the images of the student and of the frozen teacher, and only their
+relative difference trains the student; judges are frozen.
 """
 
 import copy
