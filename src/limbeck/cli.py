@@ -87,6 +87,14 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("file", help="anything `convert` reads")
     export.add_argument("--format", required=True, help="a line of `limbeck choices export`")
     export.add_argument("-o", "--output", required=True, help="the file to write")
+    export.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="of conf/export.yaml: data=image_folder data.path=FOLDER calibration=data export.most.error=0.05 …",
+    )
     export.set_defaults(run=_export)
 
     publish = commands.add_parser("publish", help="a finished run as a folder with a model card, or to a Hub")
@@ -136,10 +144,10 @@ def _inspect(parsed: argparse.Namespace) -> None:
 
 
 def _export(parsed: argparse.Namespace) -> None:
-    from limbeck.configured import configured
     from limbeck.pruning.settling import deployable
+    from limbeck.stages import exporter_of
 
-    exporter = configured("export", parsed.format)
+    exporter = exporter_of(parsed.format, parsed.set)
     print(f"written: {exporter(deployable(_loaded(parsed.file, parsed)), parsed.output)}")
 
 

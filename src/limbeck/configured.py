@@ -16,6 +16,8 @@ SHARED = {
     "seed": 0,
     "allocation": None,
     "data": None,
+    "protocol": None,
+    "calibration": None,
     "mask": {"_target_": "limbeck.masks.everything.Everything"},
     "latency": {"_target_": "limbeck.export.stopwatch.Stopwatch"},
 }

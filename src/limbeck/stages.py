@@ -1,12 +1,13 @@
-"""The two stages that need a configuration, for Python callers: distil and evaluate, by the files of conf/."""
+"""The stages that need a configuration, for Python callers: distil, evaluate and export, by the files of conf/."""
 
 import contextlib
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from limbeck.catalog import choices
 from limbeck.configured import CONF, require_conf
 from limbeck.data.base import ImageSource
 from limbeck.entry import register_resolvers
@@ -16,6 +17,7 @@ from limbeck.model import Model, Pair
 if TYPE_CHECKING:
     from limbeck.evaluation.protocol import Protocol
     from limbeck.evaluation.report import Report
+    from limbeck.export.base import Exporter
 
 QUIET = {"callback": ["progress"], "logger": []}
 
@@ -88,6 +90,27 @@ def evaluate(
         write_report(report, place)
         judgement.forget(place)
         return report
+
+
+def exporter_of(name: str, settings: Sequence[str] = ()) -> "Exporter":
+    """What writes a format, a line of `limbeck choices export`. settings: KEY=VALUE of conf/export.yaml, as typed.
+
+    Raises: UserError for an unknown format, setting or value.
+    """
+    import yaml
+    from hydra.utils import instantiate
+
+    allowed = [choice.name for choice in choices("export")]
+    if name not in allowed:
+        raise UserError(f"export={name}: unknown; allowed: {', '.join(allowed)}")
+    given: dict[str, Any] = {"export": name}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise UserError(f"--set {setting}: must be KEY=VALUE")
+        given[key] = yaml.safe_load(value)
+    with _composed("export", given) as config:
+        return instantiate(config.export, _convert_="all")
 
 
 @contextlib.contextmanager

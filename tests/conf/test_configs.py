@@ -79,4 +79,4 @@ def test_protocols_choose_the_resize_of_their_papers(overrides, resize):
 
 def test_no_file_is_without_a_choice():
     assert len(FILES) > 30
-    assert {path.stem for path in CONF.glob("*.yaml")} == {"train", "evaluate"}
+    assert {path.stem for path in CONF.glob("*.yaml")} == {"train", "evaluate", "export"}

@@ -72,7 +72,8 @@ def test_the_program_draws_the_networks_images(tmp_path, make, name):
     model.generator.eval()
     with torch.no_grad():
         torch.testing.assert_close(run_elsewhere(path, inputs, tmp_path), model.generator(**inputs))
-    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+    beside = {"a_sampler.py"} if name == "onnx" and names[0] == "noisy_image" else set()
+    assert {entry.name for entry in path.parent.iterdir()} == {path.name} | beside
 
 
 def test_terms_and_history_travel_with_the_weights(tmp_path):

@@ -65,7 +65,7 @@ class Protocol:
         self,
         model: Model,
         *,
-        data: ImageSource,
+        data: ImageSource | None,
         teacher: Model | None = None,
         device: torch.device | str = "cpu",
         store: ImageStore | None = None,
@@ -73,9 +73,9 @@ class Protocol:
     ) -> dict[str, float]:
         """Values by name, in the order of the metrics.
 
-        teacher: compared with on the same latents by the metrics that do so. device: where images are embedded; the
-        generators stay where they are. store: of drawn images, used if `keep_drawn`.
-        on_progress: told (what, images done, images in all).
+        data: real images; None leaves out the metrics that need them. teacher: compared with on the same latents by the
+        metrics that do so. device: where images are embedded; the generators stay where they are.
+        store: of drawn images, used if `keep_drawn`. on_progress: told (what, images done, images in all).
 
         Raises: UserError for wrong settings, missing weights of an embedding, or two metrics of one name.
         """

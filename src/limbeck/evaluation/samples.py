@@ -57,7 +57,7 @@ class DrawnSamples(Samples):
         drawing: Drawing,
         model: Model,
         *,
-        data: ImageSource,
+        data: ImageSource | None,
         teacher: Model | None,
         device: torch.device,
         store: ImageStore | None = None,
@@ -79,12 +79,19 @@ class DrawnSamples(Samples):
             self._features[key] = found.to(self.device)
         return self._features[key]
 
+    def has_reference(self) -> bool:
+        return self.data is not None
+
+    def _reference(self) -> ImageSource:
+        assert self.data is not None, "has_reference() first"
+        return self.data
+
     def reference_features(self, embedding: Embedding) -> Tensor:
         key = ("real", embedding.digest())
         if key not in self._features:
-            num_images = num_reference_images(self.data, self.drawing.num_reference)
+            num_images = num_reference_images(self._reference(), self.drawing.num_reference)
             features = reference_features(
-                self.data,
+                self._reference(),
                 embedding,
                 num_images=num_images,
                 batch_size=self.drawing.batch_size,
@@ -108,11 +115,11 @@ class DrawnSamples(Samples):
         return summed_up(batches, embedding.num_features, self.device, told)
 
     def reference_sums(self, embedding: Embedding) -> Sums:
-        num_images = num_reference_images(self.data, self.drawing.num_reference)
+        num_images = num_reference_images(self._reference(), self.drawing.num_reference)
         if num_images <= base.MOST_KEPT:
             return super().reference_sums(embedding)
         return reference_sums(
-            self.data,
+            self._reference(),
             embedding,
             num_images=num_images,
             batch_size=self.drawing.batch_size,
@@ -142,7 +149,8 @@ class DrawnSamples(Samples):
         return self.teacher is not None
 
     def has_target(self) -> bool:
-        return self.generator.draws_from == "images" and self.data.targets() is not None
+        drawn_from_data = self.data is not None and self.generator.draws_from == "images"
+        return drawn_from_data and self._reference().targets() is not None
 
     def paired(
         self,
@@ -186,7 +194,7 @@ class DrawnSamples(Samples):
 
     def _target(self, batch: Batch) -> Tensor:
         start, inputs = batch
-        targets = self.data.targets()
+        targets = self._reference().targets()
         assert targets is not None, "has_target() first"
         return from_eight_bits(targets.batch(np.arange(start, start + len(inputs)))[0]).to(self.device)
 

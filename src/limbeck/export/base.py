@@ -1,9 +1,11 @@
 """What every export format promises: one file or folder, written whole or not at all, proven equal to the model."""
 
 import copy
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +14,7 @@ from limbeck.architectures.base import Network
 from limbeck.errors import UserError
 from limbeck.model import Model
 
+Program = Callable[[dict[str, Tensor]], Tensor]  # inputs by name -> the first output
 TOLERANCE = 1e-4  # of the largest value; other kernels round otherwise, and some layers amplify it
 
 
@@ -41,7 +44,23 @@ def inference_copy(network: Network) -> Network:
     return copy.deepcopy(network).cpu().float().eval().requires_grad_(False)
 
 
-def require_close(written: Callable[[dict[str, Tensor]], Tensor], source: Network, *, what: str) -> None:
+def standing_in(program: Program, network: Network) -> Network:
+    """A copy of the network whose forward passes the program computes: it is sampled and judged like any other.
+
+    Settings of a pass that no program takes (injected noise, truncation) are ignored.
+    """
+    actor, takes = inference_copy(network), inspect.signature(network.forward)
+    names = list(network.example_inputs(1))
+
+    def forward(*positional: Any, **named: Any) -> Tensor:
+        given = takes.bind(*positional, **named).arguments
+        return program({name: given[name].contiguous() for name in names})
+
+    actor.forward = forward  # type: ignore[method-assign]
+    return actor
+
+
+def require_close(written: Program, source: Network, *, what: str) -> None:
     """Refuse a program whose images, one or two at once, are not the source's."""
     for num_images in (1, 2):
         inputs = trial_inputs(source, num_images)

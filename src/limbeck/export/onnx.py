@@ -3,7 +3,7 @@
     session = onnxruntime.InferenceSession("student.onnx")
     (image,) = session.run(None, {"latent": latents})
 
-Inputs are as in `torch_export`; any number of images.
+Inputs are as in `torch_export`; any number of images. A denoiser comes with `student_sampler.py`, which draws from it.
 """
 
 import warnings
@@ -14,6 +14,7 @@ import torch
 from limbeck.errors import UserError
 from limbeck.export.base import Exporter, inference_copy, require_close
 from limbeck.export.runtimes import OnnxRuntime
+from limbeck.export.sampler import keep_sampler, sampling_facts
 from limbeck.export.torch_export import facts, program
 from limbeck.files import written_aside
 from limbeck.model import Model
@@ -24,10 +25,13 @@ class Onnx(Exporter):
 
     def __call__(self, model: Model, path: str | Path) -> Path:
         require_onnx()
+        path, network = Path(path), inference_copy(model.generator)
         with written_aside(path) as aside:
             write_onnx(model, aside)
-            require_close(OnnxRuntime().program(aside), inference_copy(model.generator), what=f"{path}: generator")
-        return Path(path)
+            program = OnnxRuntime().program(aside)
+            require_close(program, network, what=f"{path}: generator")
+            keep_sampler(path, aside, program, network)
+        return path
 
 
 def require_onnx() -> None:
@@ -45,5 +49,5 @@ def write_onnx(model: Model, path: Path) -> None:
         warnings.simplefilter("ignore")  # torch's, of its own parts
         made = torch.onnx.export(program(inference_copy(model.generator)), dynamo=True, verbose=False)
     assert made is not None
-    made.model.metadata_props.update(facts(model))
+    made.model.metadata_props.update(facts(model) | sampling_facts(model.generator))
     made.save(path)

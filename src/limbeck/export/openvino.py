@@ -6,20 +6,39 @@
 Inputs are as in `torch_export`; any number of images.
 """
 
+import json
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
+from limbeck.data.base import ImageSource
 from limbeck.errors import UserError
+from limbeck.evaluation.protocol import Protocol
 from limbeck.export.base import Exporter, inference_copy, require_close
 from limbeck.export.onnx import write_onnx
+from limbeck.export.quality import quality_lines, stated_quality
 from limbeck.export.runtimes import OpenVino as Runtime
+from limbeck.export.sampler import keep_sampler, sampling_facts
 from limbeck.export.torch_export import facts
 from limbeck.files import written_aside
 from limbeck.model import Model
 
 
 class OpenVino(Exporter):
-    """Converts the ONNX file and compares it as OpenVINO runs it; `terms` and `history` are runtime facts of it."""
+    """Converts the ONNX file and compares it as OpenVINO runs it; `terms`, `history` and `quality` are facts in it.
+
+    most, num_images, protocol, data: as for `compact_onnx`; outputs must equal the source's all the same.
+    """
+
+    def __init__(
+        self,
+        *,
+        most: Mapping[str, float] | None = None,
+        num_images: int = 16,
+        protocol: Protocol | None = None,
+        data: ImageSource | None = None,
+    ) -> None:
+        self.most, self.num_images, self.protocol, self.data = most or {}, num_images, protocol, data
 
     def __call__(self, model: Model, path: str | Path) -> Path:
         Runtime().require()
@@ -31,12 +50,19 @@ class OpenVino(Exporter):
         with tempfile.TemporaryDirectory() as folder:
             source, whole = Path(folder, "a.onnx"), Path(folder, "a.xml")
             write_onnx(model, source)
-            converted = openvino.convert_model(str(source))
-            for name, text in facts(model).items():
+            network, converted = inference_copy(model.generator), openvino.convert_model(str(source))
+            program = Runtime().program(source)
+            require_close(program, network, what=f"{path}: generator")
+            judged = {"most": self.most, "protocol": self.protocol, "data": self.data}
+            found = stated_quality(program, network, num_images=self.num_images, what=path, **judged)
+            for name, text in {**facts(model), **sampling_facts(network), "quality": json.dumps(found)}.items():
                 converted.set_rt_info(text, [name])
             openvino.save_model(converted, whole, compress_to_fp16=False)
-            require_close(Runtime().program(whole), inference_copy(model.generator), what=f"{path}: generator")
+            program = Runtime().program(whole)
+            require_close(program, network, what=f"{path}: generator")
+            keep_sampler(path, whole, program, network)
             for ending in (".bin", ".xml"):  # the weights first: whoever sees the .xml has both
                 with written_aside(path.with_suffix(ending)) as aside:
                     aside.write_bytes(whole.with_suffix(ending).read_bytes())
+        print("\n".join(quality_lines(found)))
         return path

@@ -2,15 +2,13 @@
 
 import importlib.util
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from limbeck.errors import UserError
-
-Program = Callable[[dict[str, Tensor]], Tensor]  # inputs by name -> the first output
+from limbeck.export.base import Program
 
 
 class Runtime(ABC):

@@ -42,6 +42,8 @@ class SetMetric(Metric):
         """Add features to the state."""
 
     def of(self, samples: Samples) -> dict[str, float]:
+        if not samples.has_reference():
+            return {}
         self.reset()
         self.to(samples.reference_features(self.embedding).device)
         self.update(samples.reference_features(self.embedding), real=True)

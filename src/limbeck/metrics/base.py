@@ -57,6 +57,10 @@ class Samples(ABC):
     def has_teacher(self) -> bool:
         """Whether `paired` can be asked about the teacher's images."""
 
+    def has_reference(self) -> bool:
+        """Whether there are real images."""
+        return True
+
     def has_target(self) -> bool:
         """Whether `paired` can be asked about the wanted images."""
         return False
@@ -92,7 +96,7 @@ class Metric(torchmetrics.Metric):
 
     @abstractmethod
     def of(self, samples: Samples) -> dict[str, float]:
-        """Values by name; empty if the samples lack what the metric needs (a teacher)."""
+        """Values by name; empty if the samples lack what the metric needs (a teacher, real images)."""
 
     def _reduces(self) -> bool:
         return parallel.active() and not self.whole

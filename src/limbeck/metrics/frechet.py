@@ -44,6 +44,8 @@ class FrechetDistance(SetMetric):
             self._add_sums(images, "real" if real else "fake")
 
     def of(self, samples: Samples) -> dict[str, float]:
+        if not samples.has_reference():
+            return {}
         self.reset()
         for real, found in ((True, samples.reference_sums(self.embedding)), (False, samples.sums(self.embedding))):
             self.to(found[0].device)
