@@ -4,14 +4,19 @@ Each page is shown 400 and 1400 pixels wide, in light colors. Found are errors i
 load, sideways scrolling, and addresses outside the page. Pages that are broken on purpose are looked at first.
 """
 
+import contextlib
 import html
+import http.server
 import json
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 WIDTHS = (400, 1400)
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -32,28 +37,40 @@ const look = (frame, width) => {
     found.push(`scrolls sideways: ${page.document.documentElement.scrollWidth} pixels`);
   return found;
 };
-Promise.all(pages.map(([name, text, width]) => new Promise((done) => {
+const shown = ([name, address, width]) => new Promise((done) => {
   const frame = document.createElement("iframe");
   frame.style = `border: 0; height: 900px; width: ${width}px`;
-  frame.onload = () => setTimeout(() => done([name, width, look(frame, width)]), 300);
-  frame.srcdoc = text;
+  frame.onload = () => setTimeout(() => {
+    done([name, width, look(frame, width)]);
+    frame.remove();
+  }, 300);
+  frame.src = address;
   document.body.append(frame);
-}))).then((found) => { document.body.textContent = `FOUND${JSON.stringify(found)}END`; });
+});
+(async () => {
+  const found = [];
+  for (const page of pages) found.push(await shown(page));
+  document.body.textContent = `FOUND${JSON.stringify(found)}END`;
+})();
 </script>"""
 
 
-def problems(pages: dict[str, str]) -> list[str]:
-    """What is wrong with pages (their text by name), a line each."""
+def problems(pages: dict[str, str], root: Path | None = None) -> list[str]:
+    """What is wrong with pages, a line each.
+
+    pages: their text by name; below `root`, by their path there, so that what lies beside them is found.
+    """
     browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
     if browser is None:
         sys.exit(f"error: needs one of {', '.join(BROWSERS)}")
-    shown = [(name, with_hook(text), width) for name, text in pages.items() for width in WIDTHS]
-    with tempfile.TemporaryDirectory() as folder:
-        probe = Path(folder, "probe.html")
-        probe.write_text(PROBE % json.dumps(shown).replace("</", "<\\/"), encoding="utf-8")
+    addresses = {f"/{name}" if root else f"/{number}.html": name for number, name in enumerate(pages)}
+    served = {address: with_hook(pages[name]) for address, name in addresses.items()}
+    shown = [(name, address, width) for address, name in addresses.items() for width in WIDTHS]
+    served["/"] = PROBE % json.dumps(shown).replace("</", "<\\/")
+    with tempfile.TemporaryDirectory() as folder, serving(served, root or Path(folder)) as url:
         command = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder}/profile"]
-        command += ["--virtual-time-budget=10000", "--window-size=1500,1000", "--dump-dom", probe.as_uri()]
-        dom = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True).stdout
+        command += [f"--virtual-time-budget={10000 + 1000 * len(shown)}", "--window-size=1500,1000", "--dump-dom", url]
+        dom = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True).stdout
     answer = re.search(r"FOUND(.*)END", dom, flags=re.DOTALL)
     if answer is None:
         sys.exit("error: the browser gave no answer")
@@ -61,6 +78,42 @@ def problems(pages: dict[str, str]) -> list[str]:
     assert len(looked_at) == len(shown)
     found = [f"{name} at {width} px: {line}" for name, width, lines in looked_at for line in lines]
     return found + [f"{name}: fetches {link}" for name, text in pages.items() for link in fetched(text)]
+
+
+@contextlib.contextmanager
+def serving(texts: dict[str, str], root: Path) -> Iterator[str]:
+    """The address of a server on this machine that has these pages by path, and the files of a folder."""
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given, directory=str(root))
+
+        def do_GET(self) -> None:
+            text = texts.get(self.path.partition("?")[0])
+            if text is None:
+                super().do_GET()
+                return
+            content = text.encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html; charset=utf-8")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    class Server(http.server.ThreadingHTTPServer):
+        def handle_error(self, *_: Any) -> None:
+            """A frame that is taken away drops what it was loading."""
+
+    server = Server(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/"
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def with_hook(text: str) -> str:

@@ -168,6 +168,37 @@ def test_latency_as_shipped_has_its_own_table(report, tmp_path):
     assert json.loads((tmp_path / "report.json").read_text())["rows"][1]["latencies"][0]["latency_ms"] == 2.0
 
 
+def test_the_headline_takes_latency_as_shipped_where_it_is_steady(report):
+    def timed(milliseconds, spread):
+        runtimes = (("PyTorch", 1), ("ONNX Runtime", 16), ("ONNX Runtime", 1), ("OpenVINO", 1))
+        return tuple(
+            {"runtime": name, "num_images": count, "latency_ms": milliseconds * (1 + place), "spread": spread[place]}
+            for place, (name, count) in enumerate(runtimes)
+        )
+
+    def headline(spread):
+        slow, fast = timed(10.0, spread), timed(2.5, spread)
+        rows = [replace(row, latencies=slow if row.name == "teacher" else fast) for row in report.rows]
+        return [(item.value, item.caption) for item in highlights(replace(report, rows=rows))]
+
+    assert ("\u00d7 4.00", "faster in ONNX Runtime") in headline([0, 0, 0, 0])
+    assert ("\u00d7 4.00", "faster in OpenVINO") in headline([0, 0, 9.0, 0])
+    assert not any("faster in" in caption for _, caption in headline([0, 0, 9.0, 9.0]))
+
+
+def test_what_a_translation_starts_from_and_wants_stands_around_the_rows(report, tmp_path):
+    write_report(report, tmp_path)
+    assert "what is wanted" not in (tmp_path / "report.html").read_text()
+    for name, color in (("source", "blue"), ("target", "green")):
+        Image.new("RGB", (4, 2), color).save(tmp_path / "samples" / f"{name}.png")
+    write_report(report, tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    assert page.index("what all start from") < page.index("images of the teacher") < page.index("images of the student")
+    assert page.index("images of the student") < page.index("what is wanted")
+    linked = re.findall(r"!\[(\w+)\]\(samples", (tmp_path / "report.md").read_text())
+    assert linked == ["source", "teacher", "pruned", "initialized", "student", "target"]
+
+
 def test_one_row_without_anything_else_is_a_report_too(tmp_path):
     write_report(Report([Row("model", 5, 6, 0.1, 1.0, {})], {}, {}, {}), tmp_path / "quickstart" / "default")
     text = (tmp_path / "quickstart" / "default" / "report.html").read_text()

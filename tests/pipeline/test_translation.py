@@ -77,6 +77,9 @@ def test_all_rows_are_judged_by_the_same_inputs_and_their_truth(finished):
 def test_pictures_show_source_teacher_student_and_target(finished):
     with Image.open(next((finished / "samples").glob("kimg*.png"))) as grid:
         assert grid.height == 4 * 96
+    for name in ("source", "student", "target"):
+        with Image.open(finished / "samples" / f"{name}.png") as grid:
+            assert grid.size == (8 * 96, 2 * 96)
 
 
 def test_the_student_goes_back_to_the_public_code_s_layout(finished, tmp_path):

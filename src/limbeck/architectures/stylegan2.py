@@ -148,7 +148,10 @@ class StyledConvolution(nn.Module):
             x = upsampling_convolution(x, weight)
         else:
             x = F.conv2d(x, weight, padding=weight.shape[-1] // 2)
-        offset, factor = self._offset(noise, x.dtype), (factor * GAIN).to(x.dtype)[:, :, None, None]
+        factor = (factor * GAIN).to(x.dtype)[:, :, None, None]
+        if torch.compiler.is_exporting():
+            return self._finished(x, factor, noise, clamp)
+        offset = self._offset(noise, x.dtype)
         # Without gradients nobody else reads the convolution's output, so the steps after it need no new memory.
         # (A compiled program sees to its memory itself.)
         read = x.requires_grad or offset.requires_grad or factor.requires_grad or torch.compiler.is_compiling()
@@ -159,6 +162,18 @@ class StyledConvolution(nn.Module):
             x.add_((drawn * (self.noise_strength * GAIN)).to(x.dtype))
         x = F.leaky_relu(x, SLOPE, inplace=True)
         return x if clamp is None else torch.clamp(x, -clamp, clamp, out=target)
+
+    def _finished(self, x: Tensor, factor: Tensor, noise: Noise, clamp: float | None) -> Tensor:
+        """What follows the convolution, for runtimes: bias and noise apart, because their sum is as large as the map.
+
+        The bias is one per image, or they would be added while the program is read, and the constant's layout would
+        be the activations' as well.
+        """
+        x = x * factor + (self.bias * GAIN).to(x.dtype).expand(x.shape[0], -1)[:, :, None, None]
+        if noise == "const":
+            x = x + (self.noise_const * (self.noise_strength * GAIN)).to(x.dtype)
+        x = F.leaky_relu(x, SLOPE)
+        return x if clamp is None else torch.clamp(x, -clamp, clamp)
 
     def _offset(self, noise: Noise, dtype: torch.dtype) -> Tensor:
         """Bias, and the stored noise if asked for, to be added to every image: [1, o, 1, 1] or [1, o, h, w]."""
@@ -183,6 +198,12 @@ class ToRGB(nn.Module):
 
     def forward(self, x: Tensor, scale: Tensor, clamp: float | None) -> Tensor:
         n, c, h, w = x.shape
+        if (
+            torch.compiler.is_exporting()
+        ):  # runtimes keep channels in blocks, and lay out anew whatever is no convolution
+            image = F.conv2d(x * scale.to(x.dtype)[:, :, None, None], self.weight.to(x.dtype)).float()
+            image = image + self.bias[:, None, None]
+            return image if clamp is None else image.clamp(-clamp, clamp)
         # One weight per image: with so few outputs that costs less than scaling the activations.
         weight = (self.weight.flatten(1) * scale[:, None]).to(x.dtype)
         pixels = x.permute(0, 2, 3, 1).reshape(n, h * w, c) @ weight.transpose(1, 2)

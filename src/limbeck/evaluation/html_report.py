@@ -24,7 +24,7 @@ from limbeck.evaluation.figures import (
     times,
 )
 from limbeck.evaluation.pages import Cell, Picture, facts, inline, page, picture
-from limbeck.evaluation.report import SCORES_PICTURE, STAGES_PICTURE, Report, Row
+from limbeck.evaluation.report import SCORES_PICTURE, SOURCE_PICTURE, STAGES_PICTURE, TARGET_PICTURE, Report, Row
 from limbeck.loggers.table import read_table
 
 COSTS = {"parameters": "num_parameters", "MACs": "macs", "size MiB": "size_mib", "latency ms": "latency_ms"}
@@ -42,7 +42,7 @@ def html_report(report: Report, folder: Path) -> str:
         table=_table(report),
         shipped=_shipped(report),
         notes=_notes(report),
-        grids=[(_grid(row), f"{short(row.num_parameters)} parameters") for row in report.rows if row.grid],
+        grids=_grids(report, folder),
         compared=_compared(report),
         stages_picture=_optional(folder / STAGES_PICTURE, "from noise to image"),
         scores_picture=_optional(folder / SCORES_PICTURE, "scores per group"),
@@ -80,6 +80,18 @@ def _shipped(report: Report) -> dict[str, Any] | None:
 def _notes(report: Report) -> list[str]:
     explained = [f"{TIMES}: times smaller, or faster, than the teacher"] if report.row("teacher") else []
     return [*explained, *notes(report)]
+
+
+def _grids(report: Report, folder: Path) -> list[tuple[Picture, str]]:
+    """The rows' pictures with a word each; above them what a translation starts from, below them what is wanted."""
+    found = [(_grid(row), f"{short(row.num_parameters)} parameters") for row in report.rows if row.grid]
+    columns = found[0][0].columns if found else 0
+    source, target = (folder / name for name in (SOURCE_PICTURE, TARGET_PICTURE))
+    if source.is_file():
+        found.insert(0, (picture(source, "images to start from", row="source", columns=columns), "what all start from"))
+    if target.is_file():
+        found.append((picture(target, "wanted images", row="target", columns=columns), "what is wanted"))
+    return found
 
 
 def _grid(row: Row) -> Picture:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from limbeck import devices, parallel
@@ -14,9 +15,9 @@ from limbeck.data.base import ImageSource
 from limbeck.errors import UserError
 from limbeck.evaluation.image_store import ImageStore
 from limbeck.evaluation.protocol import Protocol
-from limbeck.evaluation.report import STAGES_PICTURE, Report, Row
+from limbeck.evaluation.report import SOURCE_PICTURE, STAGES_PICTURE, TARGET_PICTURE, Report, Row
 from limbeck.evaluation.samples import Progress
-from limbeck.evaluation.sampling import sample, stages
+from limbeck.evaluation.sampling import from_eight_bits, sample, stages
 from limbeck.evaluation.shipped import shipped_latencies
 from limbeck.evaluation.versions import versions
 from limbeck.export.runtimes import Runtime
@@ -75,6 +76,7 @@ class Judgement:
                 tell(f"{name}: " + ", ".join(f"{key} {value:.4g}" for key, value in rows[-1].metrics.items()))
         if parallel.rank() == 0:
             self._picture_stages(models, data, folder / STAGES_PICTURE)
+            self._picture_given(next(iter(models.values())).generator, data, folder)
         generator = next(iter(models.values())).generator
         return Report(
             rows=rows,
@@ -131,6 +133,18 @@ class Judgement:
     def _how(self) -> dict[str, Any]:
         """The protocol's settings except for injected noise, which would hide differences between pictures."""
         return {name: value for name, value in self.protocol.how().items() if name != "noise"}
+
+    def _picture_given(self, generator: Network, data: ImageSource, folder: Path) -> None:
+        """What a network that draws from images was given, and where the data know it what is wanted, as large."""
+        if generator.draws_from != "images":
+            return
+        for images, path in ((data.sources(), SOURCE_PICTURE), (data.targets(), TARGET_PICTURE)):
+            if images is not None:
+                pixels = from_eight_bits(images.batch(np.arange(self.num_pictures))[0])
+                zoom = max(generator.resolution // pixels.shape[-1], 1)
+                pixels = pixels.repeat_interleave(zoom, dim=2).repeat_interleave(zoom, dim=3)
+                with written_aside(folder / path) as aside:
+                    image_grid(pixels, columns=self._columns).save(aside, format="PNG")
 
     def _picture_stages(self, models: Mapping[str, Model], data: ImageSource, path: Path) -> None:
         """One row per model: how its first picture comes to be, if it takes several passes."""

@@ -21,7 +21,7 @@ from limbeck.evaluation.figures import (
     sparsest,
     times,
 )
-from limbeck.evaluation.report import STAGES_PICTURE, Report, Row
+from limbeck.evaluation.report import SOURCE_PICTURE, STAGES_PICTURE, TARGET_PICTURE, Report, Row
 
 
 def markdown_report(report: Report, folder: Path) -> str:
@@ -36,7 +36,10 @@ def markdown_report(report: Report, folder: Path) -> str:
     pictures = [row for row in report.rows if row.grid is not None]
     if pictures:
         parts.append("## The same latents in every row")
-        parts += [f"**{row.name}**\n\n![{row.name}]({_link(row.grid, folder)})" for row in pictures]
+        shown = [(row.name, _link(row.grid, folder)) for row in pictures]
+        given = [("source", SOURCE_PICTURE)], [("target", TARGET_PICTURE)]  # of a translation
+        before, after = ([pair for pair in pairs if (folder / pair[1]).is_file()] for pairs in given)
+        parts += [f"**{name}**\n\n![{name}]({link})" for name, link in (*before, *shown, *after)]
     if (folder / STAGES_PICTURE).is_file():
         parts.append(f"## From noise to image\n\n![one row per model, in the order of the table]({STAGES_PICTURE})")
     if layers := sparsest(report):

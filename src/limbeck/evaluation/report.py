@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 SCORES_PICTURE, STAGES_PICTURE = "scores.png", "samples/stages.png"
+# Of a network that draws from images: what it starts from, and what is wanted, in the order of the rows' pictures.
+SOURCE_PICTURE, TARGET_PICTURE = "samples/source.png", "samples/target.png"
+EAGER = "PyTorch"  # the runtime that nobody ships
 PICTURED = ("grid", "grid_columns")
 
 

@@ -14,13 +14,13 @@ from torch import Tensor
 
 from limbeck.architectures.base import Network
 from limbeck.errors import UserError
+from limbeck.evaluation.report import EAGER
 from limbeck.export.base import inference_copy, trial_inputs
 from limbeck.export.onnx import require_onnx, write_onnx
 from limbeck.export.runtimes import Program, Runtime
 from limbeck.model import Model
 from limbeck.profiling.measured import spread, timed_in_turn
 
-EAGER = "PyTorch"
 BATCHES = (1, 16)
 Timing = dict[str, Any]  # runtime, num_images, latency_ms, spread
 

@@ -15,6 +15,7 @@ from limbeck.data.base import ImageSource
 from limbeck.evaluation.protocol import Protocol
 from limbeck.export.base import Exporter, inference_copy
 from limbeck.export.calibration import Calibration, OwnInputs, PassInputs
+from limbeck.export.int8_graph import beside_an_image, with_factors_as_maps, without_transposed_convolutions
 from limbeck.export.onnx import require_onnx, write_onnx
 from limbeck.export.quality import quality_lines, stated_quality
 from limbeck.export.runtimes import OnnxRuntime
@@ -23,7 +24,6 @@ from limbeck.files import written_aside
 from limbeck.model import Model
 
 CALIBRATION_SEED = 1
-IMAGE_CHANNELS = 4
 
 
 class Compact(Exporter):
@@ -104,7 +104,10 @@ class Int8(Compact):
                 return next(self.rest, None)
 
         prepared = source.with_name("prepared.onnx")
-        quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
+        quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)  # makes constants of computed weights
+        made = onnx.load(prepared)
+        without_transposed_convolutions(made)
+        onnx.save(made, prepared)
         quantize_static(
             str(prepared),
             str(target),
@@ -112,22 +115,13 @@ class Int8(Compact):
             quant_format=QuantFormat.QDQ,
             per_channel=True,
             op_types_to_quantize=["Conv"],
-            nodes_to_exclude=beside_an_image(onnx.load(prepared)),
+            nodes_to_exclude=beside_an_image(made),
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
         )
-
-
-def beside_an_image(made: Any) -> list[str]:
-    """Names of the convolutions of an ONNX model that read or write at most 4 channels; depthwise ones not."""
-    shapes = {value.name: value.dims for value in made.graph.initializer}
-    return [
-        node.name
-        for node in made.graph.node
-        if node.op_type == "Conv"
-        and not any(attribute.name == "group" and attribute.i > 1 for attribute in node.attribute)
-        and min(shapes.get(node.input[1], (5, 5))[:2]) <= IMAGE_CHANNELS
-    ]
+        made = onnx.load(target)
+        with_factors_as_maps(made)
+        onnx.save(made, target)
 
 
 def _props(path: Path) -> dict[str, str]:

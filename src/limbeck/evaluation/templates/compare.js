@@ -3,6 +3,7 @@ for (const viewer of document.querySelectorAll(".compare")) {
   const grid = (name) => document.querySelector(`img[data-row="${CSS.escape(viewer.dataset[name])}"]`);
   const [left, right] = [grid("left"), grid("right")];
   const [index, view, share, position] = [".index", ".view", ".share", ".position"].map((s) => viewer.querySelector(s));
+  const names = viewer.querySelector(".names");
   const canvas = viewer.querySelector("canvas"), context = canvas.getContext("2d");
   const columns = Number(left.dataset.columns), gap = 8, least = 256;
 
@@ -13,8 +14,10 @@ for (const viewer of document.querySelectorAll(".compare")) {
     const zoom = Math.max(1, Math.ceil(least / tile)), side = tile * zoom, beside = view.value === "beside";
     const from = [(number % columns) * tile, Math.floor(number / columns) * tile];
     share.hidden = beside;
+    names.hidden = !beside;
     canvas.width = beside ? 2 * side + gap : side;
     canvas.height = side;
+    names.style.maxWidth = `${canvas.width}px`;
     context.imageSmoothingEnabled = zoom === 1;
     const part = beside ? 1 : Number(position.value) / 100;
     context.drawImage(left, ...from, tile * part, tile, 0, 0, side * part, side);
