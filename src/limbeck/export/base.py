@@ -56,7 +56,7 @@ def standing_in(program: Program, network: Network) -> Network:
         given = takes.bind(*positional, **named).arguments
         return program({name: given[name].contiguous() for name in names})
 
-    actor.forward = forward  # type: ignore[method-assign]
+    actor.forward = forward
     return actor
 
 

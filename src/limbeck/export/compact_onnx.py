@@ -62,8 +62,15 @@ class Compact(Exporter):
             write_onnx(model, source)
             self.convert(source, target, inputs)
             program = OnnxRuntime().program(target)
-            judged = {"most": self.most, "protocol": self.protocol, "data": self.data}
-            found = stated_quality(program, network, num_images=self.num_images, what=path, **judged)
+            found = stated_quality(
+                program,
+                network,
+                num_images=self.num_images,
+                most=self.most,
+                protocol=self.protocol,
+                data=self.data,
+                what=path,
+            )
             made = onnx.load(target)
             onnx.helper.set_model_props(made, {**_props(source), "quality": json.dumps(found)})
             onnx.save(made, aside)

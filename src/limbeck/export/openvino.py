@@ -53,8 +53,15 @@ class OpenVino(Exporter):
             network, converted = inference_copy(model.generator), openvino.convert_model(str(source))
             program = Runtime().program(source)
             require_close(program, network, what=f"{path}: generator")
-            judged = {"most": self.most, "protocol": self.protocol, "data": self.data}
-            found = stated_quality(program, network, num_images=self.num_images, what=path, **judged)
+            found = stated_quality(
+                program,
+                network,
+                num_images=self.num_images,
+                most=self.most,
+                protocol=self.protocol,
+                data=self.data,
+                what=path,
+            )
             for name, text in {**facts(model), **sampling_facts(network), "quality": json.dumps(found)}.items():
                 converted.set_rt_info(text, [name])
             openvino.save_model(converted, whole, compress_to_fp16=False)

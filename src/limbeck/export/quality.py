@@ -36,8 +36,7 @@ def stated_quality(
     Raises: UserError if a value is above its limit in `most`, or one that has a limit is not there.
     """
     source, played = Model(network), Model(standing_in(program, network))
-    how = {"seed": TRIAL_SEED, "data": data, "steps": STEPS}
-    expected, found = (sample(model, num_images, **how) for model in (source, played))
+    expected, found = (sample(model, num_images, TRIAL_SEED, data=data, steps=STEPS) for model in (source, played))
     values = {"error": ((found - expected).square().mean() / expected.square().mean()).sqrt().item()}
     _require(values, {name: limit for name, limit in most.items() if name in values}, what)  # before hours of drawing
     if protocol is not None:
