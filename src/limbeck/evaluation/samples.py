@@ -138,8 +138,8 @@ class DrawnSamples(Samples):
     def reference_labels(self) -> Tensor | None:
         if not self.generator.num_classes or self.data.open().num_classes != self.generator.num_classes:
             return None
-        num_images = num_reference_images(self.data, self.drawing.num_reference)
-        return self._rows(reference_labels(self.data, num_images=num_images))
+        num_images = num_reference_images(self._reference(), self.drawing.num_reference)
+        return self._rows(reference_labels(self._reference(), num_images=num_images))
 
     def _rows(self, labels: Tensor) -> Tensor:
         """Class numbers as rows of 0 and 1."""
