@@ -25,6 +25,8 @@ def untrained(**configuration):
 def values(given, generator, num_images=4, **settings):
     samples = given()
     samples.generator = generator
+    if generator.num_classes:
+        samples.labels = lambda: torch.eye(generator.num_classes)
     found = {}
     for movement in MOVEMENTS.values():
         found |= Equivariance(movement, num_images=num_images, **settings).of(samples)
@@ -68,6 +70,17 @@ def test_what_was_added_up_does_not_depend_on_whoever_asks_first(given):
     assert values(given, generator, num_images=6) == once
     assert values(given, generator, num_images=6, seed=1) != once
     assert set(once) == set(MOVEMENTS)
+
+
+def test_labels_are_those_that_the_protocol_draws(given):
+    """One class alone gives another value than the other; none at all is no question of this metric."""
+    generator, found = small(), {}
+    for chosen in (0, 1):
+        samples = given()
+        samples.generator = generator
+        samples.labels = lambda chosen=chosen: torch.eye(2)[[chosen]].expand(5, 2)
+        found[chosen] = Equivariance(Rotation(), num_images=4).of(samples)["eq_r"]
+    assert found[0] != found[1]
 
 
 def test_the_networks_own_transform_is_left_out(given):

@@ -122,7 +122,8 @@ class Equivariance(Metric):
     def of(self, samples: Samples) -> dict[str, float]:
         generator = samples.generator
         self.check_family(generator)
-        sums = parallel.shared_out(self._own_batches(), lambda batch: self._squares(generator, *batch)[None])
+        asked = samples.labels()
+        sums = parallel.shared_out(self._own_batches(), lambda batch: self._squares(generator, asked, *batch)[None])
         self.reset()
         self.update(torch.cat(sums).sum(dim=0))
         return self._values()
@@ -149,12 +150,12 @@ class Equivariance(Metric):
                 yield number, (start, min(self.batch_size, self.num_images - start))
 
     @torch.no_grad()
-    def _squares(self, generator: Network, start: int, count: int) -> Tensor:
-        """[2] of one batch: squared differences and what they are divided by."""
+    def _squares(self, generator: Network, asked: Tensor | None, start: int, count: int) -> Tensor:
+        """[2] of one batch: squared differences and what they are divided by. asked: labels to choose from, [n, k]."""
         source = torch.Generator().manual_seed(batch_seed(self.seed, start))
-        device, classes = next(generator.parameters()).device, generator.num_classes
+        device = next(generator.parameters()).device
         latent = torch.randn(count, generator.z_dim, generator=source).to(device)
-        label = torch.randint(classes, (count,), generator=source).to(device) if classes else None
+        label = None if asked is None else asked[torch.randint(len(asked), (count,), generator=source)].to(device)
         motion = self.movement.drawn(source, generator.resolution)
         with torch.autocast(device.type, enabled=False):
             still = generator(latent, label=label, transform=torch.eye(3, device=device))
