@@ -95,8 +95,9 @@ def _only_newer(key: str, saved: Mapping[str, Any]) -> bool:
 def _content_of(key: str) -> str | None:
     """Under which name the content is known that this setting points at."""
     name = key.rpartition(".")[2]
-    if key.startswith("teacher."):
-        return "teacher"
+    for model in ("teacher", "student"):
+        if key.startswith(f"{model}."):
+            return model
     if key.startswith("data."):
         return "data" if name in (*PATHS, "_target_", "prefix") else None
     return key if name in PATHS else None

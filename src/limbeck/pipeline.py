@@ -6,7 +6,7 @@ that holds another configuration's run is refused, never overwritten.
 
 import contextlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ from limbeck.importers.foreign import guesses
 from limbeck.lock import locked
 from limbeck.model import Model, Pair, digest, load_native, save
 from limbeck.processes import decided, first_alone
+from limbeck.pruning.given import Given
 from limbeck.pruning.pruner import SCORES
 from limbeck.pruning.stage import PruningStage
 from limbeck.terminal import announce
@@ -46,6 +47,7 @@ class Pipeline:
 
     distiller, judgement, loggers: make them, because Lightning and torchmetrics come with them, and with these half
     of all imports: see `entry.pipeline_of`. forecast_steps: of training, timed first to say how long all will take.
+    student: takes the place of pruning where it names a file.
     """
 
     data: ImageSource
@@ -59,6 +61,12 @@ class Pipeline:
     resume: str = "auto"
     seed: int = 0
     forecast_steps: int = 0
+    student: Given = field(default_factory=Given)
+
+    @property
+    def shaping(self) -> PruningStage:
+        """What makes the student: pruning, or the file that holds one."""
+        return self.pruning if self.student.path is None else self.student
 
     def run(self, folder: Path, config: Mapping[str, Any], default: Mapping[str, Any] | None = None) -> None:
         """Carry out what is still missing in `folder`.
@@ -133,6 +141,8 @@ class Pipeline:
         remove_leftovers(folder)
         saved = saved_settings(folder)
         content = {"teacher": digest(teacher), "data": self.data.digest(), **file_content(config)}
+        if self.student.path is not None:
+            content["student"] = digest(self.student(Pair(teacher, teacher)).student)
         if saved is not None and begun(folder):
             contents = (read_content(folder), content)
             refuse_other(
@@ -172,7 +182,7 @@ class Pipeline:
 
     def _forecast(self, teacher: Model) -> None:
         """Say what the student will cost, and its training."""
-        student = self.pruning.sketched(Pair(teacher, teacher)).student
+        student = self.shaping.sketched(Pair(teacher, teacher)).student
         distiller = self.distiller()
         pace = distiller.timed(Pair(teacher, student), data=self.data, num_steps=self.forecast_steps)
         announce("forecast", "; ".join((costs(teacher, student), *expected(pace, distiller.kimg, self.forecast_steps))))
@@ -181,8 +191,8 @@ class Pipeline:
         """The pruned and the initialized student; scored by all processes that have met, made by the first."""
         pruned, initialized = folder / PRUNED, folder / INITIALIZED
         if decided(lambda: not initialized.is_file()):
-            announce("prune")
-            pair = self.pruning(Pair(teacher, teacher), folder)
+            announce("prune" if self.student.path is None else "read")
+            pair = self.shaping(Pair(teacher, teacher), folder)
 
             def made() -> None:
                 save(pair.student, pruned)

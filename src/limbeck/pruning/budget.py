@@ -9,6 +9,7 @@ from torch import Tensor
 
 from limbeck.architectures.base import ChannelGroup, Network
 from limbeck.errors import UserError
+from limbeck.parallel import gathered
 from limbeck.pruning.allocation import Allocation, rounded_counts
 from limbeck.terminal import announce
 
@@ -36,7 +37,7 @@ class Budget(NamedTuple):
         least = rounded_counts(network, {group.name: 1 for group in groups}, self.round_to)
         self._check_macs(resized_macs(network, least))
         if self.target_latency_ms is not None:
-            self._check_latency(self._measured()(network.resized(least).to(next(network.parameters()).device)))
+            self._check_latency(agreed(self._measured()(network.resized(least).to(next(network.parameters()).device))))
 
     def ratio(
         self, network: Network, scores: Mapping[str, Tensor], allocation: Allocation
@@ -80,6 +81,11 @@ class Budget(NamedTuple):
                 f"pruning.target_latency_ms={self.target_latency_ms}: out of reach, at least {least:.3g} ms are left "
                 f"in {self.latency}"
             )
+
+
+def agreed(milliseconds: float | int) -> float | int:
+    """What the first process measured; the others must come to the same student."""
+    return gathered([milliseconds])[0][0]
 
 
 def resized_macs(network: Network, counts: Mapping[str, int]) -> int:
@@ -130,7 +136,7 @@ def ratio_for_latency(
         counts = rounded_counts(network, allocation(network, scores, step / LATENCY_STEPS), round_to)
         widths = tuple(sorted(counts.items()))
         if widths not in known:
-            known[widths] = latency(network.resized(counts).to(device))
+            known[widths] = agreed(latency(network.resized(counts).to(device)))
         return known[widths]
 
     Budget(target_latency_ms=target_latency_ms, latency=latency)._check_latency(measured(LATENCY_STEPS - 1))
