@@ -8,8 +8,8 @@ from limbeck.entry import launch
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
-def main(config: DictConfig) -> None:
-    train(config)
+def main(config: DictConfig) -> float | tuple[float, ...] | None:
+    return train(config)
 
 
 if __name__ == "__main__":

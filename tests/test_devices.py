@@ -1,5 +1,10 @@
 """One place for device and precision; the GPU is a stand-in, because none may be at hand."""
 
+import os
+import subprocess
+import sys
+import tempfile
+
 import pytest
 import torch
 
@@ -74,3 +79,50 @@ def test_float32_is_float32_but_where_rounding_is_asked_for(gpu):
 )
 def test_one_precision_for_one_device(asked, accelerator, expected):
     assert devices.precision(asked, accelerator) == expected
+
+
+TAKES = """
+import os, sys, torch
+torch.cuda.is_available = lambda: True
+torch.cuda.current_device = lambda: 0
+torch.cuda.device_count = lambda: 2
+torch.cuda.set_device = lambda number: None
+from limbeck import devices
+devices.take_own_gpu()
+first = devices.own_gpu()
+devices.take_own_gpu()
+print(first == devices.own_gpu(), first, os.getpid() % 2, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_runs_side_by_side_take_a_gpu_each_and_give_it_back(tmp_path):
+    def start():
+        environment = {**os.environ, "TMPDIR": str(tmp_path), "CUDA_VISIBLE_DEVICES": ""}
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        started = subprocess.Popen([sys.executable, "-c", TAKES], env=environment, **pipes)
+        kept, own, rest = started.stdout.readline().split()
+        assert kept == "True"
+        return started, own, rest
+
+    first, second, third = (start() for _ in range(3))
+    assert [first[1], second[1]] == ["0", "1"]
+    assert third[1] == third[2]  # all are taken: shared by process number
+    first[0].kill()
+    first[0].communicate()
+    fourth = start()
+    assert fourth[1] == "0"
+    for process, *_ in (second, third, fourth):
+        process.communicate()
+
+
+def test_one_gpu_or_none_is_not_fought_for(gpu, monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    devices.take_own_gpu()
+    assert devices.own_gpu() is None
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    devices.choose("cpu")
+    devices.take_own_gpu()
+    assert devices.own_gpu() is None
+    assert list(tmp_path.iterdir()) == []

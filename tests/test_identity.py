@@ -36,6 +36,7 @@ TOP = {
     "seed": True,
     "checkpoint_kimg": False,
     "forecast_steps": False,
+    "objective": False,
     "resume": False,
     "run_name": False,
 }

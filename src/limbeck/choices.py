@@ -190,6 +190,15 @@ def _where_to_look() -> list[str]:
     return [str(override) for override in HydraConfig.get().overrides.hydra if "searchpath" in str(override)]
 
 
+def side_by_side() -> bool:
+    """Whether this is one of several runs that a launcher starts at once on one machine, giving none its own GPU."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    hydra = HydraConfig.get()
+    return hydra.mode == RunMode.MULTIRUN and hydra.runtime.choices["hydra/launcher"] == "joblib"
+
+
 @functools.cache
 def _parsed(overrides: tuple[str, ...]) -> list[Any]:
     from hydra.core.override_parser.overrides_parser import OverridesParser

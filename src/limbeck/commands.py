@@ -3,23 +3,26 @@
 from pathlib import Path
 from typing import Any
 
-from limbeck.choices import checked, default_settings, task_overrides
+from limbeck.choices import checked, default_settings, side_by_side, task_overrides
 from limbeck.entry import job, pipeline_of, settings_of
 from limbeck.processes import first_alone, launched, together
 from limbeck.recipe import adapted
 
 
-def train(config: Any) -> None:
-    """Build the pipeline and run it in the run folder."""
+def train(config: Any) -> float | tuple[float, ...] | None:
+    """Build the pipeline and run it in the run folder; what `objective` names of the result, for Hydra's sweepers."""
     with together(on_gpu=_on_gpu(config)), job():
         first_alone(lambda: checked(config))
         from limbeck import devices
 
         trainer = config.get("trainer") or {}
         devices.choose(trainer.get("accelerator", "auto"), tf32=bool(trainer.get("tf32", False)))
+        if side_by_side():
+            devices.take_own_gpu()
         config = adapted(config, _folder())
         pipeline = first_alone(lambda: pipeline_of(config))
         pipeline.run(_folder(), settings_of(config), default_settings(config))
+        return _reached(settings_of(config).get("objective"))
 
 
 def evaluate(config: Any) -> None:
@@ -54,6 +57,19 @@ def evaluate(config: Any) -> None:
             judgement.forget(folder)
             print("", markdown_table(report), *protocol_lines(report.protocol), sep="\n")
         announce("done", f"{folder / 'report.html'}")
+
+
+def _reached(objective: Any) -> float | tuple[float, ...] | None:
+    """The objectives on the first process; a number for one name, several for a list."""
+    from limbeck import parallel
+    from limbeck.evaluation.objective import objectives, reached
+    from limbeck.pipeline import FINISHED
+
+    names = objectives(objective)
+    if not names or parallel.rank():
+        return None
+    values = reached(names, _folder() / FINISHED)
+    return values[0] if isinstance(objective, str) else values
 
 
 def _on_gpu(config: Any) -> bool:

@@ -7,20 +7,29 @@ for training's ordinary steps where `trainer.tf32=true` asks for it; R1, path le
 """
 
 import contextlib
+import os
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
+
+from limbeck.lock import taken
 
 CPU_NAMES, GPU_NAMES = ("cpu",), ("gpu", "cuda")
 
 
 @dataclass
 class Choice:
-    """What a process was told. accelerator: "auto", "cpu" or "gpu"; tf32: of training's ordinary steps."""
+    """What a process was told. accelerator: "auto", "cpu" or "gpu"; tf32: of training's ordinary steps.
+
+    own_gpu: the number of the GPU that it keeps from other processes, if it does.
+    """
 
     accelerator: str = "auto"
     tf32: bool = False
+    own_gpu: int | None = None
 
 
 _chosen = Choice()
@@ -30,6 +39,30 @@ def choose(accelerator: str = "auto", *, tf32: bool = False) -> None:
     """Decide for this process, and switch TF32 off where nothing else is said. Other accelerators count as "auto"."""
     _chosen.accelerator, _chosen.tf32 = accelerator, tf32
     _set_tf32(False)
+
+
+def take_own_gpu() -> None:
+    """Compute on the first GPU that no other process of this machine has taken so, for as long as this one lives.
+
+    For runs side by side that all see the same GPUs. Where there are more of them than GPUs, they share.
+    """
+    if _chosen.own_gpu is not None or device().type == "cpu" or (count := torch.cuda.device_count()) < 2:
+        return
+    names = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name] or [
+        *map(str, range(count))
+    ]
+    free = (number for number, name in enumerate(names[:count]) if taken(_gpu_lock(name)) is not None)
+    _chosen.own_gpu = next(free, os.getpid() % count)
+    torch.cuda.set_device(_chosen.own_gpu)
+
+
+def own_gpu() -> int | None:
+    """The number of the GPU taken by `take_own_gpu`; None if none was."""
+    return _chosen.own_gpu
+
+
+def _gpu_lock(name: str) -> Path:
+    return Path(tempfile.gettempdir()) / f"limbeck-gpu-{name.replace('/', '-')}.lock"
 
 
 def device() -> torch.device:

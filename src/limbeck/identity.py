@@ -16,7 +16,17 @@ from limbeck.kinds import leaves
 
 FILE = "identity.json"  # content of the run's files, beside config.yaml
 # Top-level keys: of hardware and of what is told; and those that other keys repeat.
-WATCHING = ("trainer", "logger", "resume", "run_name", "checkpoint_kimg", "title", "recipe", "forecast_steps")
+WATCHING = (
+    "trainer",
+    "logger",
+    "resume",
+    "run_name",
+    "checkpoint_kimg",
+    "title",
+    "recipe",
+    "forecast_steps",
+    "objective",
+)
 REPEATED = ("embeddings", "allocation", "mask", "latency", "pipeline", "hydra")
 MEASURING = "pruning.latency"  # where a network is timed, not what it may take
 JUDGING = ("metric", "protocol", "runtime")

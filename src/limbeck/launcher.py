@@ -24,9 +24,9 @@ def start(command: str, arguments: Sequence[str]) -> None:
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # last: no file here takes the place of an installed package
 
-    def task(config: Any) -> None:
+    def task(config: Any) -> Any:
         sys.argv = typed  # Lightning starts further processes by the command as it was typed
-        getattr(commands, command)(config)
+        return getattr(commands, command)(config)
 
     sys.argv = [f"limbeck {command}", *arguments]
     try:

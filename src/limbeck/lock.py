@@ -23,7 +23,7 @@ def locked(folder: Path) -> Iterator[None]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / NAME
-    handle = _taken(path)
+    handle = taken(path)
     if handle is None:
         holder = path.read_text(errors="replace").strip() or "another process"
         raise UserError(f"{folder}: {holder} works in this folder; wait for it, or choose another hydra.run.dir")
@@ -36,7 +36,7 @@ def locked(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _taken(path: Path) -> int | None:
+def taken(path: Path) -> int | None:
     """A handle of the file, locked; None if another process has it."""
     try:
         import fcntl

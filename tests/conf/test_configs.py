@@ -15,7 +15,7 @@ LISTS = {"loss/generator", "loss/discriminator", "callback", "companion", "logge
 OFFERED = {
     line.strip("- ").partition(":")[0] for line in (CONF / "train.yaml").read_text().splitlines() if "- " in line
 }
-NO_OBJECTS = {"experiment", "recipe", "hydra/callbacks"}
+NO_OBJECTS = {"experiment", "recipe", "hydra/callbacks", "hydra/sweeper"}
 FILES = sorted(path.relative_to(CONF) for path in CONF.rglob("*.yaml") if path.parent != CONF)
 CHOICES = [(str(path.parent), path.stem) for path in FILES]
 EXPERIMENTS = [name for group, name in CHOICES if group == "experiment"]

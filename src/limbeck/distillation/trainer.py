@@ -43,6 +43,8 @@ def trainer(
     if compile not in COMPILED:
         raise UserError(f"trainer.compile={compile!r}: allowed: {', '.join(COMPILED)}")
     chosen = devices.accelerator(accelerator)
+    if devices.own_gpu() is not None and settings.get("devices") == 1:
+        settings["devices"] = [devices.own_gpu()]
     return pl.Trainer(
         accelerator=chosen,
         precision=devices.precision(precision, chosen),  # type: ignore[arg-type]

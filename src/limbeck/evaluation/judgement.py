@@ -14,6 +14,7 @@ from limbeck.architectures.base import Network
 from limbeck.data.base import ImageSource
 from limbeck.errors import UserError
 from limbeck.evaluation.image_store import ImageStore
+from limbeck.evaluation.objective import STUDENT, check_objectives
 from limbeck.evaluation.protocol import Protocol
 from limbeck.evaluation.report import SOURCE_PICTURE, STAGES_PICTURE, TARGET_PICTURE, Report, Row
 from limbeck.evaluation.samples import Progress
@@ -39,12 +40,14 @@ class Judgement:
     runtimes: in which the networks are timed as they would be shipped, by any name.
     measured: stages whose metrics are wanted, e.g. ["student"] where the others are known from another run; None for
         all. Costs and pictures are there for every stage.
+    objective: names of what a search looks for, see `evaluation.objective`; None outside of one.
     """
 
     protocol: Protocol
     num_pictures: int = 16
     picture_seed: int = 0
     measured: Sequence[str] | None = None
+    objective: Any = None
     runtimes: Mapping[str, Runtime] = field(default_factory=dict)
 
     def check(self, generator: Network, stages: Sequence[str], data: ImageSource | None = None) -> None:
@@ -52,6 +55,8 @@ class Judgement:
         unknown = sorted(set(self.measured or ()) - set(stages))
         if unknown:
             raise UserError(f"pipeline.judgement.measured: no stage {unknown[0]!r}; allowed: {', '.join(stages)}")
+        judged = self.measured is None or STUDENT in self.measured
+        check_objectives(self.objective, self.protocol.ranks() if judged else {})
         self.protocol.check(generator, data)
 
     def __call__(

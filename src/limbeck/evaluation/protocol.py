@@ -127,7 +127,12 @@ class Protocol:
             **labels,
             "images": "clamped to [-1, 1]" + (", rounded to 8 bits" if self.quantize else ", not rounded"),
             "metrics": {name: metric.describe() for name, metric in self.metrics.items()},
+            "higher_is_better": self.ranks(),
         }
+
+    def ranks(self) -> dict[str, bool]:
+        """Every value by which models may be ranked, and whether more of it is better."""
+        return {name: higher for metric in self.metrics.values() for name, higher in metric.ranks().items()}
 
     def check(self, generator: Network | None = None, data: ImageSource | None = None) -> None:
         """Find out before hours of training whether an evaluation can work: settings, weights, numbers of images.

@@ -119,6 +119,9 @@ class PairMetric(Metric):
     def compute(self) -> dict[str, Tensor]:
         return {self.name: self.total / self.count}
 
+    def ranks(self) -> dict[str, bool]:
+        return {self.name: bool(self.higher_is_better)}
+
     def of(self, samples: Samples) -> dict[str, float]:
         if not (samples.has_target() if self.to_target else samples.has_teacher()):
             return {}

@@ -113,6 +113,10 @@ class Metric(torchmetrics.Metric):
     def check_family(self, generator: Network) -> None:
         """Find out whether this family can be judged. Raises: UserError."""
 
+    def ranks(self) -> dict[str, bool]:
+        """The values by which models may be ranked, by name, and whether more of each is better."""
+        return {}
+
     @abstractmethod
     def describe(self) -> dict[str, Any]:
         """What stands beside the numbers: estimator, settings, embedding with its weights' hash; JSON values."""

@@ -128,6 +128,9 @@ class Equivariance(Metric):
         self.update(torch.cat(sums).sum(dim=0))
         return self._values()
 
+    def ranks(self) -> dict[str, bool]:
+        return {self.movement.name: True}
+
     def check_family(self, generator: Network) -> None:
         if not generator.takes_transform:
             kind = type(generator).__module__.rpartition(".")[2]

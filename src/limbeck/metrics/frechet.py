@@ -67,5 +67,8 @@ class FrechetDistance(SetMetric):
     def check(self, num_real: int, num_fake: int) -> None:
         require_images("a covariance", 2, num_real, num_fake)
 
+    def ranks(self) -> dict[str, bool]:
+        return {self.name + self.embedding.metric_suffix: False}
+
     def describe(self) -> dict[str, Any]:
         return {"estimator": "Fréchet distance of Gaussians, covariance over n - 1", **self.embedding.describe()}

@@ -48,6 +48,9 @@ class KernelDistance(FeatureSets):
             raise UserError(f"num_folds={self.num_folds}: must be at least 2")
         require_images(f"num_folds={self.num_folds}", MIN_FOLDED, num_real, num_fake)
 
+    def ranks(self) -> dict[str, bool]:
+        return {self.name + self.embedding.metric_suffix: False}
+
     def describe(self) -> dict[str, Any]:
         estimator = f"squared MMD over all pairs, kernel {KERNEL}"
         error = f"leaving out one of {self.num_folds} folds at a time"
@@ -92,6 +95,9 @@ class SubsetKernelDistance(FeatureSets):
             if getattr(self, name) < least:
                 raise UserError(f"{name}={getattr(self, name)}: must be at least {least}")
         require_images(f"subset_size={self.subset_size}", self.subset_size, num_real, num_fake)
+
+    def ranks(self) -> dict[str, bool]:
+        return {self.name + self.embedding.metric_suffix: False}
 
     def describe(self) -> dict[str, Any]:
         subsets = f"mean over {self.num_subsets} subsets of {self.subset_size} (seed {self.seed})"

@@ -93,6 +93,9 @@ class LabelAgreement(FeatureSets):
         self.update(samples.features(self.embedding), asked, real=False)
         return self._values()
 
+    def ranks(self) -> dict[str, bool]:
+        return {f"label_agreement{self.embedding.metric_suffix}": True}
+
     def describe(self) -> dict[str, Any]:
         estimator = f"ridge classifier of the reference images' labels, penalty {PENALTY:g} of the mean variance"
         return {"estimator": estimator, **self.embedding.describe()}

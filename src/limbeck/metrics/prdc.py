@@ -14,6 +14,8 @@ from limbeck.functional.prdc import overlap
 from limbeck.metrics.accumulated import FeatureSets, scalar
 from limbeck.metrics.base import require_images
 
+VALUES = ("precision", "recall", "density", "coverage")
+
 
 class Overlap(FeatureSets):
     """`precision`, `recall`, `density` and `coverage`, each with the embedding's suffix; higher is better.
@@ -36,6 +38,9 @@ class Overlap(FeatureSets):
         if self.num_neighbors < 1:
             raise UserError(f"num_neighbors={self.num_neighbors}: must be at least 1")
         require_images(f"num_neighbors={self.num_neighbors}", self.num_neighbors + 1, num_real, num_fake)
+
+    def ranks(self) -> dict[str, bool]:
+        return {f"{name}{self.embedding.metric_suffix}": True for name in VALUES}
 
     def describe(self) -> dict[str, Any]:
         return {"estimator": f"balls to neighbor k = {self.num_neighbors}, rim included", **self.embedding.describe()}

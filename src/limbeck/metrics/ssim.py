@@ -17,6 +17,8 @@ class Ssim(PairMetric):
     Without teacher (or for the teacher's own row) there is no value.
     """
 
+    higher_is_better = True
+
     def __init__(self, *, num_pairs: int | None = None) -> None:
         super().__init__(name="ssim", num_pairs=num_pairs)
 

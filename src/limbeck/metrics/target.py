@@ -72,11 +72,18 @@ class ToTarget(PairMetric):
     def between(self, student_image: Tensor, teacher_image: Tensor, embedding: Embedding | None) -> Float[Tensor, " n"]:
         return self.distance(*(visible(image, self.colors, self.border) for image in (student_image, teacher_image)))
 
+    def ranks(self) -> dict[str, bool]:
+        return {self.name: self._distance_name != "absolute_difference"}
+
+    @property
+    def _distance_name(self) -> str:
+        return getattr(self.distance, "__name__", None) or self.distance.func.__name__  # type: ignore[attr-defined]
+
     def describe(self) -> dict[str, Any]:
         pairs = "all images" if self.num_pairs is None else f"first {self.num_pairs} images"
         measure = {"absolute_difference": "mean absolute difference in [-1, 1]", "peak_signal_to_noise": "PSNR in dB"}
         measure["ssim"] = f"SSIM, Gaussian window {WINDOW}, sigma {SIGMA}, range 1"
-        name = getattr(self.distance, "__name__", None) or self.distance.func.__name__  # type: ignore[attr-defined]
+        name = self._distance_name
         colors = "luminance (BT.601, 16 to 235)" if self.colors == "y" else "RGB"
         estimator = f"{measure.get(name, name)} to the wanted image, mean of {pairs}"
         return {"estimator": estimator, "colors": colors, "border": self.border}

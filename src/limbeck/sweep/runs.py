@@ -1,8 +1,9 @@
 """The runs below a folder: read, compared setting by setting, gathered over seeds."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,21 +11,34 @@ from omegaconf import OmegaConf
 
 from limbeck.errors import UserError
 from limbeck.evaluation.figures import DASH
+from limbeck.evaluation.objective import COSTS, objectives
 from limbeck.evaluation.report import Row
 from limbeck.loggers.table import KEY, read_table
 
 LOSSES = ("loss.generator", "loss.discriminator")  # groups of which several are chosen at once
-DERIVED = ("pipeline", "run_name")  # repeat other keys or follow from them
+DERIVED = ("pipeline", "run_name", "objective")  # repeat other keys, follow from them, or change nothing
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run folder: its resolved configuration, flattened, the rows of its report, if it is finished, and its log."""
+    """One run folder: its resolved configuration, flattened, the rows of its report, if it is finished, and its log.
+
+    objective: what a search looks for. ranks: of the report's protocol, see `Protocol.ranks`.
+    """
 
     name: str
     config: Mapping[str, str]
     rows: tuple[Row, ...] = ()
     log: tuple[Mapping[str, float], ...] = ()
+    objective: tuple[str, ...] = ()
+    ranks: Mapping[str, bool] = field(default_factory=dict)
+
+    def reached(self) -> tuple[float, ...] | None:
+        """The objectives of a finished run; None if it is not, or does not have them all as numbers."""
+        student = self.row("student")
+        values = {} if student is None else {**{name: getattr(student, name) for name in COSTS}, **student.metrics}
+        found = tuple(values.get(name, math.nan) for name in self.objective)
+        return found if found and all(math.isfinite(value) for value in found) else None
 
     def row(self, name: str) -> Row | None:
         return next((row for row in self.rows if row.name == name), None)
@@ -123,11 +137,13 @@ def _read(folder: Path, base: Path) -> Run:
         loaded = OmegaConf.load(folder / "config.yaml")
         config = _flat(OmegaConf.to_container(loaded))
         config |= {group: "+".join(terms) for group in LOSSES if (terms := OmegaConf.select(loaded, group))}
+        wanted = objectives(OmegaConf.to_container(loaded).get("objective"))
         log = tuple(read_table(folder / "metrics.csv"))
         if not (folder / "report.json").is_file():
-            return Run(name, config, (), log)
-        rows = json.loads((folder / "report.json").read_text())["rows"]
-        return Run(name, config, tuple(_row(row) for row in rows), log)
+            return Run(name, config, (), log, wanted)
+        report = json.loads((folder / "report.json").read_text())
+        ranks = report["protocol"].get("higher_is_better", {})
+        return Run(name, config, tuple(_row(row) for row in report["rows"]), log, wanted, ranks)
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise UserError(f"{folder}: unreadable report ({' '.join(str(error).split())[:120]})") from error
 

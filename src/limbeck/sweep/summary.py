@@ -13,6 +13,7 @@ from limbeck.errors import UserError
 from limbeck.evaluation.figures import ARROW, main_metric, metric_names, ratio, short, times
 from limbeck.evaluation.report import Row
 from limbeck.files import written_aside
+from limbeck.sweep.front import best_lines, found, save_front
 from limbeck.sweep.picture import save_curves, save_picture
 from limbeck.sweep.runs import Run, cells, read_runs, setting, title, varied_keys
 
@@ -20,15 +21,22 @@ from limbeck.sweep.runs import Run, cells, read_runs, setting, title, varied_key
 def write_summary(runs: Sequence[Run], folder: Path) -> str:
     """Write sweep.md, sweep.csv and, once a run is finished, sweep.png; returns the Markdown table.
 
-    Runs with `callback=[…,evaluate_periodically]` also give sweep_curves.png.
+    Runs with `callback=[…,evaluate_periodically]` also give sweep_curves.png, runs with an `objective` the best of
+    them, and with several sweep_front.png.
     """
     header, lines = summary_table(runs)
     markdown = "\n".join("| " + " | ".join(row) + " |" for row in (header, ["---"] * len(header), *lines))
+    result = found(runs)
+    if result is not None:
+        markdown = "\n".join([markdown, "", *best_lines(result, runs)])
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(summary_values(runs))
     for name, content in (("sweep.md", markdown + "\n"), ("sweep.csv", text.getvalue())):
         with written_aside(folder / name) as aside:
             aside.write_text(content, encoding="utf-8")
+    if result is not None and len(result.names) > 1:
+        with written_aside(folder / "sweep_front.png") as aside:
+            save_front(result, aside)
     metric = main_metric([row for run in runs for row in run.rows])
     if metric and any(run.row("student") for run in runs):
         with written_aside(folder / "sweep.png") as aside:
