@@ -16,11 +16,13 @@ from limbeck.architectures.gated import GatedDiscriminator
 from limbeck.architectures.stylegan2 import Discriminator, Generator
 from limbeck.distillation.game import Game, Sampling
 from limbeck.distillation.gates import Gates
+from limbeck.data.base import ImageFacts, ImageSource
 from limbeck.embeddings.random_projection import RandomProjection
 from limbeck.frozen import Frozen
 from limbeck.losses.adversarial import NonSaturatingDiscriminator, NonSaturatingGenerator
 from limbeck.losses.gcc import Collaborative
 from limbeck.losses.intermediate_l1 import IntermediateL1
+from limbeck.losses.moment_matching import MomentMatching
 from limbeck.losses.nickel import Nickel
 from limbeck.losses.perceptual import Perceptual
 from limbeck.losses.pixel_l1 import PixelL1
@@ -32,6 +34,32 @@ from limbeck.losses.weighted import Term
 from limbeck.model import Model, Pair
 
 BATCH = 8
+
+
+class Photographs(ImageSource):
+    """Twenty fixed images of 16 px."""
+
+    mirror, num_workers = False, 0
+
+    def open(self):
+        return ImageFacts(16, 3, 0, 20)
+
+    def train(self):
+        return self
+
+    heldout = train
+
+    def batch(self, indices):
+        numbers = torch.Generator().manual_seed(4)
+        return torch.randint(256, (20, 3, 16, 16), generator=numbers).to(torch.uint8)[torch.from_numpy(indices)], None
+
+    def __len__(self):
+        return 20
+
+    def digest(self):
+        return "photographs"
+
+
 GENERATOR_TERMS = {
     "nonsaturating": NonSaturatingGenerator(),
     "pixel_l1": PixelL1(),
@@ -39,6 +67,7 @@ GENERATOR_TERMS = {
     "perceptual": Perceptual(embedding=RandomProjection()),
     "self_supervised": SelfSupervised(),
     "gcc": Collaborative(generator_resolutions=[8], discriminator_resolutions=[8], image_weight=1.0),
+    "moment_matching": MomentMatching(embedding=RandomProjection(), data=Photographs(), batch_size=4),
     "relation": Relation(resolutions=[8, 16], strength=0.0),
 }
 DISCRIMINATOR_TERMS = {

@@ -24,7 +24,8 @@ def answers(tmp_path_factory) -> dict[int, list[dict]]:
     def start(rank: int, world: int) -> subprocess.Popen:
         arguments = [rank, world, folder / "meeting", folder / "out"]
         return subprocess.Popen(
-            [sys.executable, str(worker), *map(str, arguments)], env={**os.environ, "OMP_NUM_THREADS": "1"}
+            [sys.executable, str(worker), *map(str, arguments)],
+            env={**os.environ, "OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(folder / f"cache.{world}")},
         )
 
     processes = [start(0, 1), start(0, 2), start(1, 2)]
