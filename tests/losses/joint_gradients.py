@@ -14,9 +14,9 @@ from torch import nn
 from limbeck.architectures import stylegan3
 from limbeck.architectures.gated import GatedDiscriminator
 from limbeck.architectures.stylegan2 import Discriminator, Generator
+from limbeck.data.base import ImageFacts, ImageSource
 from limbeck.distillation.game import Game, Sampling
 from limbeck.distillation.gates import Gates
-from limbeck.data.base import ImageFacts, ImageSource
 from limbeck.embeddings.random_projection import RandomProjection
 from limbeck.frozen import Frozen
 from limbeck.losses.adversarial import NonSaturatingDiscriminator, NonSaturatingGenerator
