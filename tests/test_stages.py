@@ -10,7 +10,7 @@ from limbeck.architectures.ddpm import UNet
 from limbeck.architectures.stylegan2 import Discriminator, Generator
 from limbeck.data.image_files import ImageFiles
 from limbeck.errors import UserError
-from limbeck.stages import _written
+from limbeck.stages import QUIET, _composed, _written, forget_unselected_callbacks
 
 SHORT = {"kimg": 0.016, "batch_size": 8, "distillation.ema_half_life_kimg": 0.001}
 FEW = {"metric": ["kid_random"], "protocol.num_images": 8, "protocol.num_reference": 8}
@@ -41,6 +41,14 @@ def denoiser():
 def changed(before, after):
     pairs = zip(before.generator.parameters(), after.generator.parameters(), strict=True)
     return any(not torch.equal(one, other) for one, other in pairs)
+
+
+def test_an_experiment_s_settings_of_callbacks_that_stay_out_do_not_matter():
+    with _composed("train", {"experiment": "quickstart_ddpm", **QUIET}) as config:
+        forget_unselected_callbacks(config, {"callback.sample_grid.steps": 3})
+        assert set(config.callback) == {"progress", "sample_grid"}  # named, so it is refused by name
+        forget_unselected_callbacks(config, {})
+        assert list(config.callback) == ["progress"]
 
 
 def test_sources_are_called_by_the_name_of_their_module(data):

@@ -46,6 +46,7 @@ def distil(
     family = {"distillation": "diffusion"} if denoiser else {}
     first = {} if "experiment" in settings else {"experiment": "bare", **family}
     with _composed("train", {**first, **QUIET, "kimg": kimg, **settings}) as config, _folder(folder) as place:
+        forget_unselected_callbacks(config, settings)
         distiller = instantiate(config.pipeline.distiller, _convert_="all")
         loggers = [make(place) for make in instantiate(config.logger, _convert_="all").values()]
         distiller.check(teacher, data)
@@ -111,6 +112,17 @@ def exporter_of(name: str, settings: Sequence[str] = ()) -> "Exporter":
         given[key] = yaml.safe_load(value)
     with _composed("export", given) as config:
         return instantiate(config.export, _convert_="all")
+
+
+def forget_unselected_callbacks(config: Any, settings: Mapping[str, Any]) -> None:
+    """Drop what an experiment sets of callbacks that are not selected here; what `settings` name is refused later."""
+    from omegaconf import open_dict
+
+    for name in [name for name, node in config.callback.items() if "_target_" not in node]:
+        if any(key.startswith(f"callback.{name}") for key in settings):
+            continue
+        with open_dict(config.callback):
+            del config.callback[name]
 
 
 @contextlib.contextmanager

@@ -58,13 +58,15 @@ def latency_words(row: Row) -> str:
 
 
 def shipped_table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
-    """Head and lines of the latencies as shipped: a line per runtime and batch, a column per row that differs."""
+    """Head and lines of the latencies as shipped: a line per runtime and batch, a column per row that differs.
+
+    Rows of equal shapes were timed once; the last one's name stands for them.
+    """
     timed = [row for row in rows if row.latencies]
     if not timed:
         return [], []
-    shown = [
-        row for index, row in enumerate(timed) if row.latencies not in [other.latencies for other in timed[:index]]
-    ]
+    later = [[other.latencies for other in timed[index + 1 :]] for index in range(len(timed))]
+    shown = [row for row, others in zip(timed, later, strict=True) if row.latencies not in others]
     lines = []
     for index, timing in enumerate(shown[0].latencies):
         cells = [str(timing["runtime"]), str(timing["num_images"])]

@@ -136,7 +136,8 @@ class DrawnSamples(Samples):
         return self._rows(torch.cat([label for label in found if label is not None]))
 
     def reference_labels(self) -> Tensor | None:
-        if not self.generator.num_classes or self.data.open().num_classes != self.generator.num_classes:
+        classes = self.generator.num_classes
+        if self.data is None or not classes or self.data.open().num_classes != classes:
             return None
         num_images = num_reference_images(self._reference(), self.drawing.num_reference)
         return self._rows(reference_labels(self._reference(), num_images=num_images))
