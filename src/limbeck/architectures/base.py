@@ -5,6 +5,7 @@ A channel group lists every place where the same channels appear, so that one fu
 """
 
 import importlib
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -115,14 +116,19 @@ class Maskable:
 
 
 def network_class(path: str) -> "type[Network]":
-    """The class of this dotted path. Raises: UserError unless it is a network of this package."""
+    """The class of this dotted path; of other packages only what the program itself has imported before.
+
+    Raises: UserError unless it is a network, of this package or of such a module.
+    """
     module, _, name = str(path).rpartition(".")
-    if not module.startswith(ARCHITECTURES):
-        raise UserError(f"refused class {path!r}; only {ARCHITECTURES}* is built from a file")
+    if not module.startswith(ARCHITECTURES) and module not in sys.modules:
+        raise UserError(
+            f"refused class {path!r}; only {ARCHITECTURES}* and what is imported already is built from a file"
+        )
     try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise UserError(f"cannot build {path} ({' '.join(str(error).split())})") from error
+        found = vars(sys.modules.get(module) or importlib.import_module(module))[name]
+    except (ImportError, KeyError) as error:
+        raise UserError(f"cannot build {path} ({type(error).__name__}: {' '.join(str(error).split())})") from error
     if not isinstance(found, type) or not issubclass(found, Network):
         raise UserError(f"refused class {path!r}; it is not a network")
     return found
