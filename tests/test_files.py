@@ -1,4 +1,5 @@
 import errno
+import signal
 import subprocess
 import sys
 
@@ -104,3 +105,32 @@ def test_leftovers_of_killed_processes_are_removed(tmp_path):
     (tmp_path / "kept.part.yaml").write_text("")
     remove_leftovers(tmp_path)
     assert {path.name for path in tmp_path.rglob("*")} == {"checkpoints", "kept.part.yaml"}
+
+
+@pytest.mark.parametrize("what", ["file", "folder"])
+def test_what_a_killed_process_was_writing_goes_when_it_is_written_again(tmp_path, what):
+    """Outside of run folders too: exports, converted models, caches. Whoever still writes is left alone."""
+    name = f"with [brackets] {what}"
+    writer = (
+        "import os, signal, sys; from pathlib import Path; from limbeck import files\n"
+        f"with files.{'written_aside' if what == 'file' else 'folder_written_aside'}(sys.argv[1]) as aside:\n"
+        "    (aside if not aside.is_dir() else aside / 'part').write_text('half')\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", writer, str(tmp_path / name)])
+    assert killed.returncode == -signal.SIGKILL
+    assert len(list(tmp_path.iterdir())) == 1
+    again = written_aside if what == "file" else folder_written_aside
+    with again(tmp_path / name) as aside:
+        (aside if what == "file" else aside / "part").write_text("whole")
+        assert list(tmp_path.iterdir()) == [aside]
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_who_writes_the_same_file_at_the_same_time_is_left_alone(tmp_path):
+    with written_aside(tmp_path / "file") as one:
+        one.write_text("one")
+        with written_aside(tmp_path / "file") as other:
+            other.write_text("other")
+        assert one.is_file()
+    assert (tmp_path / "file").read_text() == "one"

@@ -2,7 +2,10 @@
 
 import contextlib
 import errno
+import glob
+import hashlib
 import os
+import platform
 import re
 import secrets
 import shutil
@@ -24,6 +27,7 @@ def written_aside(path: str | Path) -> Iterator[Path]:
     aside = _aside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _forget_killed(path)
         yield aside
         with open(aside, "rb") as file:
             os.fsync(file.fileno())
@@ -50,6 +54,7 @@ def folder_written_aside(path: str | Path) -> Iterator[Path]:
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise UserError(f"{path}: exists; name a new or empty folder")
         aside.mkdir(parents=True)
+        _forget_killed(path)
         yield aside
         os.replace(aside, path)
     except (OSError, RuntimeError, SafetensorError) as error:
@@ -72,15 +77,42 @@ def keep_also(path: Path, as_path: Path) -> None:
 def remove_leftovers(folder: Path) -> None:
     """Remove temporary files that killed processes left below a folder in which nobody else is at work."""
     for aside in [*folder.rglob(".*.part")]:
-        if aside.is_dir():
-            shutil.rmtree(aside, ignore_errors=True)
-        else:
+        _remove(aside)
+
+
+def _forget_killed(path: Path) -> None:
+    """Remove what processes of this machine that are gone left while they wrote the same file."""
+    for aside in [*path.parent.glob(f".{glob.escape(path.name)}.{_host()}-*.part")]:
+        process = aside.name.rpartition(".part")[0].rpartition(".")[2].split("-")[1]
+        if os.name == "posix" and process.isdigit() and not _runs(int(process)):
+            _remove(aside)
+
+
+def _remove(aside: Path) -> None:
+    if aside.is_dir():
+        shutil.rmtree(aside, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
             aside.unlink(missing_ok=True)
 
 
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
+
+
 def _aside(path: Path) -> Path:
-    """A name of its own even where two containers have equal process numbers."""
-    return path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
+    """A name of its own, even where two containers have equal names and process numbers."""
+    return path.with_name(f".{path.name}.{_host()}-{os.getpid()}-{secrets.token_hex(4)}.part")
+
+
+def _host() -> str:
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 
 
 def _refusal(error: Exception) -> str | None:

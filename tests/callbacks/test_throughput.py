@@ -17,3 +17,9 @@ def test_one_row_per_interval_and_the_warm_up_is_not_counted(train, generator, m
 def test_resumed_run_reports_its_own_speed_at_the_same_kimg(train, generator):
     rows = train(Counting(generator(), None, 3_000), Throughput(every_kimg=1.0), start=1_500).rows
     assert [row["kimg"] for row in rows] == [2.0, 3.0]
+
+
+def test_a_run_resumed_just_before_a_row_has_no_row_more(train, generator):
+    """The first step after a resume is not timed, but counts."""
+    rows = train(Counting(generator(), None, 3_000), Throughput(every_kimg=1.0), start=950).rows
+    assert [row["kimg"] for row in rows] == [2.05, 3.05]

@@ -22,7 +22,8 @@ class Throughput(EveryKimg):
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         if self._since is None:  # the first iteration pays for warming up and is not counted
-            self._since = (time.perf_counter(), int(pl_module.images_seen))
+            self._before = int(pl_module.images_seen)
+            self._since = (time.perf_counter(), self._before)
         else:
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 

@@ -1,5 +1,8 @@
 """Means of the scalars that training notes between two rows of the log."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -17,7 +20,7 @@ class Scalars:
     def note(self, name: str, value: Tensor, weight: float = 1.0) -> None:
         """Add one value of the scalar `name`. weight: of it in the mean."""
         value = value.detach().float() * weight
-        self._sums[name] = self._sums[name] + value if name in self._sums else value
+        self._sums[name] = self._sums[name].to(value.device) + value if name in self._sums else value
         self._weights[name] = self._weights.get(name, 0.0) + weight
 
     def means(self, images_seen: int) -> dict[str, float]:
@@ -36,6 +39,18 @@ class Scalars:
                     "checkpoint is kept (try a lower optimizer learning rate or trainer.precision=32-true)"
                 )
         return means
+
+    def state(self) -> dict[str, Any]:
+        """What has been noted since the last row, so that a resumed run writes the next one as if nothing had happened;
+        the mean over all processes, each of which calls this and may be given it back.
+        """
+        if not self._sums:
+            return {"sums": {}, "weights": {}}
+        shared = mean_over_processes(torch.stack(list(self._sums.values()))).cpu()
+        return {"sums": dict(zip(self._sums, shared.unbind(), strict=True)), "weights": dict(self._weights)}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self._sums, self._weights = dict(state["sums"]), dict(state["weights"])
 
     def clear(self) -> None:
         self._sums, self._weights = {}, {}

@@ -29,6 +29,7 @@ from limbeck.losses.image_step import Step
 from limbeck.losses.weighted import Weighted, begun
 from limbeck.model import Model, Pair
 
+SCALARS = "scalars"  # in a checkpoint: what the next row of the log has so far
 STUDENT = "generator"  # the player that is the student, in terms, optimizers and the log
 
 
@@ -247,6 +248,13 @@ class StudentTraining(pl.LightningModule, Loop):
     def check_finite(self) -> dict[str, float]:
         """Means of all noted values since the last row. Raises: UserError naming one that is not finite."""
         return self._scalars.means(self.images_seen)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint[SCALARS] = self._scalars.state()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if SCALARS in checkpoint:  # older ones begin a new mean
+            self._scalars.restore(checkpoint[SCALARS])
 
     def _flush_log(self, before: int, now: int) -> None:
         interval = max(1, round(self.log_every_kimg * 1000))
