@@ -154,7 +154,7 @@ submitit() {
     sleep 0.2
     kill -0 "$sweep" 2>/dev/null || break
   done
-  read -r first second < <(squeue -h -t RUNNING -o %i | tr '\n' ' ')
+  read -r first second < <(squeue -h -t RUNNING -o %i | xargs)
   scancel --signal=USR2 "$first"
   scontrol update "JobId=$second" "TimeLimit=$(minutes_left "$second")"
   while kill -0 "$sweep" 2>/dev/null; do
