@@ -93,11 +93,11 @@ class Pipeline:
         first_alone(lambda: judgement.check(teacher.generator, STAGES, self.data))
         distiller = first_alone(self.distiller)
         first_alone(lambda: distiller.check(teacher, self.data))
+        loggers = first_alone(lambda: [make(folder) for make in self.loggers().values()])
         if self.forecast_steps and not (folder / INITIALIZED).is_file():
             decided(lambda: self._forecast(teacher))
         pruned, initialized = self._prepared(teacher, folder)
         announce("distil", f"{distiller.kimg:g} kimg in batches of {distiller.batch_size}")
-        loggers = [make(folder) for make in self.loggers().values()]
         pair = distiller(Pair(teacher, initialized), data=self.data, folder=folder, loggers=loggers)
         if parallel.rank() == 0:
             save(pair.student, folder / STUDENT)

@@ -117,6 +117,18 @@ def test_nothing_is_opened_before_the_first_value(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("wanted", [True, False])
+def test_the_student_goes_along_where_it_is_wanted(tmp_path, wanted):
+    (tmp_path / "student.safetensors").write_bytes(b"weights")
+    logger = WandB(tmp_path, artifact=wanted)
+    logger.log_metrics({"kimg": 1.0, "a": 1.0}, step=1000)
+    logger.close()
+    (path,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    found = [record.artifact for record in records(path) if record.WhichOneof("record_type") == "artifact"]
+    names = [(entry.path, entry.size) for artifact in found for entry in artifact.manifest.contents]
+    assert names == ([("student.safetensors", 7)] if wanted else [])
+
+
 def test_refused_mode_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "sideways")
     with pytest.raises(UserError, match="WANDB_MODE=sideways"):

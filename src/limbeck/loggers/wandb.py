@@ -23,11 +23,13 @@ class WandB(RunLogger):
 
     folder: the run folder; W&B's files go to `folder/wandb`, uploaded later by `wandb sync folder/wandb/offline-run-*`.
     project: W&B project; the run is named after its folder and its configuration is read from config.yaml there.
+    artifact: whether the finished student goes with it, as an artifact of type "model".
     """
 
-    def __init__(self, folder: str | Path, *, project: str = "limbeck"):
+    def __init__(self, folder: str | Path, *, project: str = "limbeck", artifact: bool = False):
         super().__init__(folder)
         self.project = project
+        self.artifact = artifact
         self._run: Any = None
 
     @property
@@ -117,6 +119,11 @@ class WandB(RunLogger):
     def close(self) -> None:
         import wandb
 
+        student = self.folder / "student.safetensors"
+        if self.artifact and student.is_file():
+            held = wandb.Artifact(f"student-{self.experiment.id}", type="model")
+            held.add_file(str(student), policy="immutable")  # read where it lies
+            self.experiment.log_artifact(held)
         if self._run is not None:
             self._run.finish()
             self._run = None
