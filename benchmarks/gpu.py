@@ -51,7 +51,10 @@ def together(options, *, backend: str) -> dict[str, float]:
             how = {**os.environ, **meet, "TORCHELASTIC_RUN_ID": "gpu"}
             processes.append(subprocess.Popen(command, env=how, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE))
         try:
-            said = [process.communicate(timeout=30 + 5 * options.seconds + 60)[1].decode() for process in processes]
+            said = [
+                process.communicate(timeout=600 if options.tiny else 90 + 5 * options.seconds)[1].decode()
+                for process in processes
+            ]
         finally:
             for process in processes:
                 process.kill()
