@@ -181,13 +181,19 @@ def test_what_cannot_be_published_is_one_line(tmp_path, monkeypatch, capsys, arg
     assert not (tmp_path / "out").exists()
 
 
-def test_without_network(tmp_path, monkeypatch):
+def test_without_network(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     with pytest.raises(UserError, match=r"hub:owner/student: cannot be fetched \("):
         limbeck.load("hub:owner/student")
     with pytest.raises(UserError, match="must be hub:OWNER/NAME"):
         limbeck.load("hub:student")
+    with pytest.raises(SystemExit) as caught:
+        main(["publish", str(make_run(tmp_path)), "hub:owner/student"])
+    assert caught.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: hub:owner/student: not published (")
+    assert said.count("\n") == 1
 
 
 def test_paths_become_names():

@@ -120,5 +120,5 @@ def test_without_the_package_one_line_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr("limbeck.embeddings.open_clip.imported", absent)
     lazy = Pretrained(source=OpenClip(model="RN50"))
     for use in (lazy.load, lazy.describe):
-        with pytest.raises(UserError, match=r"open_clip:RN50: the package open_clip_torch is missing; install it with"):
+        with pytest.raises(UserError, match=r"open_clip:RN50: the package open_clip_torch is missing; pip install"):
             use()

@@ -81,7 +81,7 @@ def _environment(path: str) -> Any:
     try:
         from lmdb import Error, open
     except ImportError as error:
-        raise UserError("data=lmdb: needs the package lmdb; allowed: pip install lmdb") from error
+        raise UserError("data=lmdb: needs lmdb; pip install limbeck[lmdb]") from error
     if not Path(path).exists():
         raise UserError(f"data.path={path}: no such file or folder; {ALLOWED}")
     try:

@@ -110,8 +110,8 @@ class OpenClip(Source):
             return imported("open_clip")
         except ImportError as error:
             raise UserError(
-                f"embedding {self.name}: the package open_clip_torch is missing; install it with: "
-                "pip install -c constraints.txt open_clip_torch"
+                f"embedding {self.name}: the package open_clip_torch is missing; pip install limbeck[clip] with "
+                "-c constraints.txt, which keeps torch as it is"
             ) from error
 
 
