@@ -81,7 +81,7 @@ def test_export_and_convert_back(native, tmp_path, capsys):
         (["export", "FILE", "--format", "gif", "-o", "a"], "error: export=gif: unknown; allowed: diffusers, nvlabs, "),
         (["export", "FILE", "--format", "nvlabs"], "error: the following arguments are required: -o/--output"),
         (["squeeze"], "error: argument COMMAND: invalid choice: 'squeeze'"),
-        (["choices", "sizes"], "error: sizes: no such group; allowed: allocation, callback, "),
+        (["choices", "sizes"], "error: sizes: no such group; allowed: allocation, calibration, callback, "),
         ([], "error: the following arguments are required: COMMAND"),
         (
             ["export", "FILE", "--format", "nvlabs", "-o", "/proc/nothing/a.pt"],

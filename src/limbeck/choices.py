@@ -143,7 +143,8 @@ def _forget_unknown(node: Any, own: Any, where: str, named: Sequence[str]) -> No
     for key in list(node):
         place = f"{where}.{key}"
         if isinstance(own.get(key), dict):
-            _forget_unknown(node[key], own[key], place, named)
+            if node[key] is not None:
+                _forget_unknown(node[key], own[key], place, named)
         elif any(name == place or name.startswith(f"{place}.") for name in named):
             continue
         elif key not in own:

@@ -367,7 +367,7 @@ def test_what_is_no_database_is_refused(tmp_path, monkeypatch):
         with pytest.raises(UserError, match="not a readable LMDB database"):
             lmdb(path=path).open()
     monkeypatch.setitem(sys.modules, "lmdb", None)
-    with pytest.raises(UserError, match="pip install lmdb"):
+    with pytest.raises(UserError, match=r"pip install limbeck\[lmdb\]"):
         lmdb(path=tmp_path).open()
 
 

@@ -104,7 +104,7 @@ class Distiller:
             for name, weighted in terms.items():
                 weighted.term.check()
                 weighted.term.check_data(f"loss/{player}: {name!r}", data)
-                if weighted.start_kimg >= self.kimg:
+                if 0 < self.kimg <= weighted.start_kimg:
                     raise UserError(
                         f"loss.{player}.{name}.start_kimg={weighted.start_kimg:g}: must be below kimg={self.kimg:g}"
                     )
