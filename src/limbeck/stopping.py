@@ -1,7 +1,11 @@
 """Told to stop: work that can be saved ends at its next good moment, not where the signal met it."""
 
+import contextlib
+import ctypes
 import signal
+import sys
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 TERMINATED, INTERRUPTED = 143, 130
@@ -55,3 +59,27 @@ class Listening:
         if number == getattr(signal, "SIGUSR2", None) and callable(before):
             before(number, None)
         raise SystemExit(INTERRUPTED if number == signal.SIGINT else TERMINATED)
+
+
+class _Stack(ctypes.Structure):
+    """`stack_t` of Linux."""
+
+    _fields_ = (("start", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+@contextlib.contextmanager
+def kept_signal_stack() -> Iterator[None]:
+    """Leave this thread the stack that its signal handlers run on.
+
+    OpenVINO, when it compiles, sets one that is too small for Python's: the next signal would end the process by a
+    segmentation fault.
+    """
+    if not sys.platform.startswith("linux"):
+        yield
+        return
+    library, before = ctypes.CDLL(None), _Stack()
+    library.sigaltstack(None, ctypes.byref(before))
+    try:
+        yield
+    finally:
+        library.sigaltstack(ctypes.byref(before), None)

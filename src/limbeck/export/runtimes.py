@@ -9,6 +9,7 @@ from torch import Tensor
 
 from limbeck.errors import UserError
 from limbeck.export.base import Program
+from limbeck.stopping import kept_signal_stack
 
 
 class Runtime(ABC):
@@ -62,7 +63,8 @@ class OpenVino(Runtime):
 
         core = openvino.Core()
         settings = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "INFERENCE_PRECISION_HINT": "f32"}
-        compiled = core.compile_model(str(path), "CPU", {**settings, "PERFORMANCE_HINT": "LATENCY"})
+        with kept_signal_stack():
+            compiled = core.compile_model(str(path), "CPU", {**settings, "PERFORMANCE_HINT": "LATENCY"})
 
         def run(inputs: dict[str, Tensor]) -> Tensor:
             return torch.from_numpy(compiled({name: value.numpy() for name, value in inputs.items()})[0].copy())

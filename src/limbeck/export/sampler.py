@@ -12,6 +12,7 @@ from limbeck.evaluation.sampling import drawn_images
 from limbeck.export import denoiser_runner
 from limbeck.export.base import Program, standing_in
 from limbeck.files import written_aside
+from limbeck.stopping import kept_signal_stack
 
 STEPS = 4  # of the trial: the loop is the same however often it turns
 IMAGE_TOLERANCE = 1e-3  # an eighth of a level of 8 bits
@@ -41,7 +42,8 @@ def keep_sampler(path: Path, made: Path, program: Program, network: Network) -> 
     inputs = drawn_inputs(network, 1, torch.Generator().manual_seed(0))
     steps = min(STEPS, len(network.alpha_bar()))
     expected = drawn_images(standing_in(program, network), inputs, steps=steps)
-    estimate, facts = denoiser_runner.opened(made)
+    with kept_signal_stack():
+        estimate, facts = denoiser_runner.opened(made)
     found = torch.from_numpy(denoiser_runner.sample(estimate, facts, inputs.source.numpy(), steps=steps))
     deviation = (found - expected).abs().max().item()
     if not deviation <= IMAGE_TOLERANCE:
