@@ -71,8 +71,8 @@ class _Stack(ctypes.Structure):
 def kept_signal_stack() -> Iterator[None]:
     """Leave this thread the stack that its signal handlers run on.
 
-    OpenVINO, when it compiles, sets one that is too small for Python's: the next signal would end the process by a
-    segmentation fault.
+    OpenVINO, when it compiles, sets one of its own, and with two programs that go in the order they came the one that
+    is left is gone too: the next signal would end the process by a segmentation fault.
     """
     if not sys.platform.startswith("linux"):
         yield
