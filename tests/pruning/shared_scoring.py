@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import torch
+from scripted import Scripted
 
 from limbeck import parallel
 from limbeck.architectures.ddpm import UNet
@@ -54,23 +55,6 @@ class Counting(Criterion):
 
     def scores(self, model, state):
         return {"bits": state["sum.bits"]}
-
-
-class Scripted(Taylor):
-    """Losses as given; gradients that tell which steps count."""
-
-    def __init__(self, losses):
-        super().__init__(num_train_steps=len(losses))
-        self.losses = losses
-
-    def start(self, model):
-        return {"sum.w": torch.zeros(1)}
-
-    def gradients(self, model, state, timestep):
-        return self.losses[timestep], {"w": torch.tensor([2.0**timestep])}
-
-    def scores(self, model, state):
-        return {"w": state["sum.w"]}
 
 
 class Noise(Taylor):

@@ -7,17 +7,14 @@ by pixels, and by a protocol's metrics. A file that is too far off is not kept.
 import json
 import tempfile
 from abc import abstractmethod
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from limbeck.data.base import ImageSource
-from limbeck.evaluation.protocol import Protocol
-from limbeck.export.base import Exporter, inference_copy
+from limbeck.export.base import inference_copy
 from limbeck.export.calibration import Calibration, OwnInputs, PassInputs
 from limbeck.export.int8_graph import beside_an_image, with_factors_as_maps, without_transposed_convolutions
 from limbeck.export.onnx import require_onnx, write_onnx
-from limbeck.export.quality import quality_lines, stated_quality
+from limbeck.export.quality import Compared, quality_lines
 from limbeck.export.runtimes import OnnxRuntime
 from limbeck.export.sampler import keep_sampler
 from limbeck.files import written_aside
@@ -26,26 +23,15 @@ from limbeck.model import Model
 CALIBRATION_SEED = 1
 
 
-class Compact(Exporter):
+class Compact(Compared):
     """Writes a smaller `.onnx` file; `quality` in its metadata says how far its images are from the source's.
 
-    most: the largest values with which the file is kept, by name: `error` (root mean square difference to the
-    source's output, as a share of that output's own) or a metric's. num_images: to compare `error` by.
-    protocol: whose metrics judge the images; None for pixels only. data: for metrics that need real images.
-    calibration: where scales are found; None where none are needed.
+    calibration: where scales are found; None where none are needed. compared: see `Compared`.
     """
 
-    def __init__(
-        self,
-        *,
-        most: Mapping[str, float],
-        num_images: int = 64,
-        protocol: Protocol | None = None,
-        data: ImageSource | None = None,
-        calibration: Calibration | None = None,
-    ) -> None:
+    def __init__(self, *, calibration: Calibration | None = None, **compared: Any) -> None:
+        super().__init__(**compared)
         self.calibration = calibration
-        self.most, self.num_images, self.protocol, self.data = most, num_images, protocol, data
 
     @abstractmethod
     def convert(self, source: Path, target: Path, inputs: PassInputs) -> None:
@@ -62,15 +48,7 @@ class Compact(Exporter):
             write_onnx(model, source)
             self.convert(source, target, inputs)
             program = OnnxRuntime().program(target)
-            found = stated_quality(
-                program,
-                network,
-                num_images=self.num_images,
-                most=self.most,
-                protocol=self.protocol,
-                data=self.data,
-                what=path,
-            )
+            found = self.quality(program, network, path)
             made = onnx.load(target)
             onnx.helper.set_model_props(made, {**_props(source), "quality": json.dumps(found)})
             onnx.save(made, aside)

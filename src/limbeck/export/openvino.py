@@ -8,15 +8,12 @@ Inputs are as in `torch_export`; any number of images.
 
 import json
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 
-from limbeck.data.base import ImageSource
 from limbeck.errors import UserError
-from limbeck.evaluation.protocol import Protocol
-from limbeck.export.base import Exporter, inference_copy, require_close
+from limbeck.export.base import inference_copy, require_close
 from limbeck.export.onnx import write_onnx
-from limbeck.export.quality import quality_lines, stated_quality
+from limbeck.export.quality import Compared, quality_lines
 from limbeck.export.runtimes import OpenVino as Runtime
 from limbeck.export.sampler import keep_sampler, sampling_facts
 from limbeck.export.torch_export import facts
@@ -24,21 +21,11 @@ from limbeck.files import written_aside
 from limbeck.model import Model
 
 
-class OpenVino(Exporter):
+class OpenVino(Compared):
     """Converts the ONNX file and compares it as OpenVINO runs it; `terms`, `history` and `quality` are facts in it.
 
-    most, num_images, protocol, data: as for `compact_onnx`; outputs must equal the source's all the same.
+    Outputs must equal the source's all the same.
     """
-
-    def __init__(
-        self,
-        *,
-        most: Mapping[str, float] | None = None,
-        num_images: int = 16,
-        protocol: Protocol | None = None,
-        data: ImageSource | None = None,
-    ) -> None:
-        self.most, self.num_images, self.protocol, self.data = most or {}, num_images, protocol, data
 
     def __call__(self, model: Model, path: str | Path) -> Path:
         Runtime().require()
@@ -53,15 +40,7 @@ class OpenVino(Exporter):
             network, converted = inference_copy(model.generator), openvino.convert_model(str(source))
             program = Runtime().program(source)
             require_close(program, network, what=f"{path}: generator")
-            found = stated_quality(
-                program,
-                network,
-                num_images=self.num_images,
-                most=self.most,
-                protocol=self.protocol,
-                data=self.data,
-                what=path,
-            )
+            found = self.quality(program, network, path)
             for name, text in {**facts(model), **sampling_facts(network), "quality": json.dumps(found)}.items():
                 converted.set_rt_info(text, [name])
             openvino.save_model(converted, whole, compress_to_fp16=False)
