@@ -173,9 +173,8 @@ def describe(model: "Model") -> Iterator[str]:
         if network is None:
             yield f"{role}: none"
             continue
-        family = type(network).__module__.rpartition(".")[2]
         counted = profile(network)
-        yield f"{role}: {family} {type(network).__name__}"
+        yield f"{role}: {network.family} {type(network).__name__}"
         yield f"  parameters: {counted.num_parameters:,} ({size_mib(network):.1f} MiB in float32)"
         yield f"  MACs per image: {counted.macs:,}"
         if counted.filter_macs:

@@ -81,9 +81,11 @@ def finished(run: Path) -> tuple[dict[str, Any], Model]:
 
 def card(report: Mapping[str, Any], model: Model, pictures: list[str], name: str, terms: str) -> Iterator[str]:
     """The lines of README.md. name: what a user loads."""
-    family = type(model.generator).__module__.rpartition(".")[2]
     base = next((entry["hub"] for entry in model.history if "hub" in entry), None)
-    facts: dict[str, Any] = {"library_name": "limbeck", "tags": ["limbeck", "pruning", "distillation", family]}
+    facts: dict[str, Any] = {
+        "library_name": "limbeck",
+        "tags": ["limbeck", "pruning", "distillation", model.generator.family],
+    }
     known = next((licence for words, licence in LICENCES.items() if terms.lower().startswith(words)), None)
     facts |= {"license": known} if known else {"license": "other", "license_name": "terms-of-the-teacher"}
     yield from (
@@ -92,7 +94,7 @@ def card(report: Mapping[str, Any], model: Model, pictures: list[str], name: str
         "---",
         "",
     )
-    yield f"# A compressed {family} generator"
+    yield f"# A compressed {model.generator.family} generator"
     yield ""
     yield f"Pruned and distilled by Limbeck. **Terms of the weights:** {terms}"
     yield from ("", "```python", "import limbeck", "")

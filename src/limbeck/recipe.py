@@ -70,18 +70,13 @@ def _chosen(config: Any) -> list[str]:
     return chosen
 
 
-def family(teacher: Any) -> str:
-    """The public name of a model's family: its architecture's file."""
-    return type(teacher.generator).__module__.rpartition(".")[2]
-
-
 def teacher_facts(teacher: Any) -> dict[str, Any]:
     """What recipes may ask of a teacher."""
     from limbeck.profiling import profile
 
     generator, cost = teacher.generator, profile(teacher.generator)
     return {
-        "family": family(teacher),
+        "family": generator.family,
         "discriminator": teacher.discriminator is not None,
         "resolution": generator.resolution,
         "num_pixels": generator.resolution**2,

@@ -9,6 +9,7 @@ import limbeck
 from limbeck.architectures.dcgan import Generator
 from limbeck.export.runtimes import Runtime
 from limbeck.export.stopwatch import Stopwatch
+from limbeck.profiling.measured import latency
 
 
 def generator():
@@ -40,10 +41,12 @@ def clock(monkeypatch):
     return wound
 
 
-def test_the_median_of_the_rounds(clock):
+def test_it_is_the_figure_of_the_report(clock):
     network = generator()
     network.register_forward_hook(clock.elapse)
-    assert Stopwatch(rounds=10)(network) == pytest.approx(2.0)
+    assert Stopwatch(rounds=4)(network) == pytest.approx(1.0)
+    clock.passes = 0
+    assert latency(network, rounds=4).latency_ms == pytest.approx(1.0)
 
 
 class Present(Absent):
@@ -55,7 +58,7 @@ def test_the_first_runtime_that_is_installed_measures(clock, monkeypatch):
     monkeypatch.setattr(Present, "program", lambda self, path: clock.elapse if path.is_file() else None)
     watch = Stopwatch(runtimes={"absent": Absent(), "present": Present()}, rounds=5)
     assert str(watch).startswith("Present, ")
-    assert watch(generator()) == pytest.approx(2.0)  # after two to warm up: 2, 1, 9, 3, 1
+    assert watch(generator()) == pytest.approx(1.0)  # after two to warm up: 2, 1, 9, 3, 1
     assert str(Stopwatch(runtimes={"absent": Absent()})).startswith("PyTorch on CPU, ")
 
 

@@ -176,6 +176,11 @@ class Network(nn.Module, ABC):
     takes_transform: bool = False
 
     @property
+    def family(self) -> str:
+        """What the architecture is called: the name of its file."""
+        return type(self).__module__.rpartition(".")[2]
+
+    @property
     @abstractmethod
     def arguments(self) -> dict[str, Any]:
         """Keyword arguments (JSON values only) with which the constructor builds this very shape."""

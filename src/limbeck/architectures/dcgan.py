@@ -26,7 +26,7 @@ from limbeck.architectures.convolutional import (
     initialize,
     num_doublings,
 )
-from limbeck.architectures.judge import Judge
+from limbeck.architectures.uncut import Judge
 from limbeck.errors import UserError
 
 SLOPE = 0.2

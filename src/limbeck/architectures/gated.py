@@ -5,22 +5,22 @@ port of the NICKEL & DiME authors to StyleGAN2. Which channels are on is decided
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from limbeck.architectures.base import ChannelGroup, Network, Refinable
 from limbeck.architectures.stylegan2 import Discriminator
-from limbeck.errors import UserError
+from limbeck.architectures.uncut import Judge
 
 
-class GatedDiscriminator(Network):
+class GatedDiscriminator(Judge):
     """A StyleGAN2 discriminator with a mask per residual block, all ones at first. Arguments are `Discriminator`'s."""
 
     def __init__(self, **arguments: Any):
         super().__init__()
         self.network = Discriminator(**arguments)
+        self._arguments = self.network.arguments
         self.resolutions, self.resolution = self.network.resolutions, self.network.resolution
         self.num_channels, self.num_classes = self.network.num_channels, self.network.num_classes
         widths = self.network.arguments["widths"][1:]
@@ -41,26 +41,9 @@ class GatedDiscriminator(Network):
         """Masked block outputs, see `Discriminator.features`."""
         return self.network.features(image, resolutions, masks=self.masks())
 
-    @property
-    def arguments(self) -> dict[str, Any]:
-        return self.network.arguments
-
-    def channel_groups(self) -> tuple[ChannelGroup, ...]:
-        """None: masks switch channels, they do not remove them."""
-        return ()
-
-    def resized(self, sizes: Mapping[str, int]) -> Self:
-        if sizes:
-            raise UserError(f"discriminator: no channel groups, so none of {sorted(sizes)} can be resized")
-        return type(self)(**self.arguments)
-
     def macs(self) -> int:
         """Those of the ungated discriminator."""
         return self.network.macs()
-
-    def refinable(self) -> Refinable:
-        """None, as for the ungated one."""
-        return Refinable()
 
     def example_inputs(self, num_images: int = 1) -> dict[str, Tensor]:
         return self.network.example_inputs(num_images)

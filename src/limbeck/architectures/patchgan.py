@@ -18,7 +18,7 @@ from limbeck.architectures.convolutional import (
     counted_macs,
     initialize,
 )
-from limbeck.architectures.judge import Judge
+from limbeck.architectures.uncut import Judge
 from limbeck.errors import UserError
 
 SLOPE = 0.2

@@ -26,7 +26,7 @@ from limbeck.architectures.convolutional import (
     maskable,
     refinable,
 )
-from limbeck.architectures.judge import Judge
+from limbeck.architectures.uncut import Judge
 from limbeck.errors import UserError
 
 SLOPE = 0.2

@@ -24,8 +24,8 @@ from limbeck.architectures.convolutional import (
     maskable,
     refinable,
 )
-from limbeck.architectures.judge import Judge
 from limbeck.architectures.translation_resnet import residual_groups, residual_macs
+from limbeck.architectures.uncut import Judge
 from limbeck.errors import UserError
 
 SLOPE = 0.01

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck.architectures.base import Axis, ChannelGroup, Maskable, Network, Refinable
-from limbeck.architectures.judge import Judge
+from limbeck.architectures.uncut import Judge
 from limbeck.errors import UserError
 from limbeck.functional.resampling import blur, upsample, upsampling_convolution
 

@@ -7,14 +7,15 @@ al., "What's Hidden in a Randomly Weighted Neural Network?", 2020.
 import hashlib
 import math
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from limbeck.architectures.base import ChannelGroup, Maskable, Network, Refinable, class_path, network_class
+from limbeck.architectures.base import Maskable, Network, class_path, network_class
+from limbeck.architectures.uncut import Uncut
 from limbeck.errors import UserError
 from limbeck.functional.sparsity import chosen, num_kept, pooled_masks, top_mask
 
@@ -70,7 +71,7 @@ def _scored(layers: tuple[Maskable, ...]) -> dict[str, float]:
     return found
 
 
-class Ticket(Network):
+class Ticket(Uncut):
     """Latent [n, z_dim] to image, by the weights whose scores are largest in magnitude; the scores alone are trained.
 
     network, network_arguments: class path and constructor arguments of the generator. keep_ratio: share of weights in
@@ -78,8 +79,10 @@ class Ticket(Network):
     "global" ranks all weights together, and all biases.
 
     Normalization parameters stay at their first values too; running statistics are measured as ever. A file holds the
-    seed, one bit for each weight and bias, and the statistics.
+    seed, one bit for each weight and bias, and the statistics. No channel is cut: weights are chosen one by one.
     """
+
+    called = "ticket"
 
     def __init__(
         self,
@@ -203,24 +206,6 @@ class Ticket(Network):
         if any(not torch.equal(mask, masks[name]) for name, mask in self._masks(scores).items()):
             scores = {name: torch.where(mask, CHOSEN, LEFT) for name, mask in masks.items()}
         return {**held, **seeded, **{f"scores.{_key(name)}": score for name, score in scores.items()}}
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        return dict(self._arguments)
-
-    def channel_groups(self) -> tuple[ChannelGroup, ...]:
-        """None: a ticket's weights are chosen one by one."""
-        return ()
-
-    def resized(self, sizes: Mapping[str, int]) -> Self:
-        """The ticket as it was before any training."""
-        if sizes:
-            raise UserError(f"ticket: no channel groups, so none of {sorted(sizes)} can be resized")
-        return type(self)(**self._arguments)
-
-    def refinable(self) -> Refinable:
-        """Nothing: its weights stay as they were drawn."""
-        return Refinable()
 
     def macs(self) -> int:
         """Those of the generator with all its weights, by its own rule; zeros among them save nothing by themselves."""

@@ -32,8 +32,9 @@ class NvlabsState(Exporter):
             content["magnitude_ema_beta"] = generator.arguments["magnitude_beta"]
             content["num_critical"] = generator.arguments["num_critical"]
         else:
-            family = type(generator).__module__.rpartition(".")[2]
-            raise UserError(f"format=nvlabs: holds StyleGAN2 and 3 only, not {family} {type(generator).__name__}")
+            raise UserError(
+                f"format=nvlabs: holds StyleGAN2 and 3 only, not {generator.family} {type(generator).__name__}"
+            )
         content["conv_clamp"] = generator.arguments["clamp"]
         if isinstance(model.discriminator, Discriminator):
             content["D"] = network_state(model.discriminator)

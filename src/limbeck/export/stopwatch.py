@@ -1,6 +1,5 @@
 """How long one image takes where the network will run: in a runtime that is shipped, or in PyTorch as it is."""
 
-import statistics
 import tempfile
 from collections.abc import Mapping
 from functools import partial
@@ -14,14 +13,15 @@ from limbeck.export.base import inference_copy, trial_inputs
 from limbeck.export.onnx import require_onnx, write_onnx
 from limbeck.export.runtimes import Runtime
 from limbeck.model import Model
-from limbeck.profiling.measured import latency_rounds, timed_in_turn
+from limbeck.profiling.measured import latency, timed_in_turn
 
 
 class Stopwatch:
-    """A network to the median milliseconds of its forward passes of one image, on this machine.
+    """A network to the milliseconds of a forward pass of one image, on this machine, as reports show them.
 
     runtimes: by any name; the first that is installed is measured in, on the CPU. Without any it is PyTorch, on the
-    device on which runs compute. rounds: of which the median is taken; None for as many as fit into some seconds.
+    device on which runs compute. rounds: of which the fastest counts, see `profiling.measured`; None for as many as fit
+    into some seconds.
     """
 
     def __init__(self, *, runtimes: Mapping[str, Runtime] | None = None, rounds: int | None = None):
@@ -37,18 +37,14 @@ class Stopwatch:
     def __call__(self, network: Network) -> float:
         runtime = self._runtime()
         if runtime is None:
-            return _median(latency_rounds(network.to(devices.device()).eval(), rounds=self.rounds))
+            return latency(network.to(devices.device()).eval(), rounds=self.rounds).latency_ms
         require_onnx()
         network = inference_copy(network)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "student.onnx")
             write_onnx(Model(network), path)
             call = partial(runtime.program(path), trial_inputs(network, 1))
-            return _median([one.seconds for one in timed_in_turn([call], rounds=self.rounds)[0]])
+            return min(timed_in_turn([call], rounds=self.rounds)[0]).seconds * 1e3
 
     def _runtime(self) -> Runtime | None:
         return next((runtime for runtime in self.runtimes.values() if runtime.installed()), None)
-
-
-def _median(seconds: list[float]) -> float:
-    return statistics.median(seconds) * 1e3

@@ -84,4 +84,4 @@ def written(
 
 
 def _named(network: Network) -> str:
-    return f"{type(network).__module__.rpartition('.')[2]} {type(network).__name__}"
+    return f"{network.family} {type(network).__name__}"

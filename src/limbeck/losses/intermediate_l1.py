@@ -20,10 +20,12 @@ class IntermediateL1(Term):
     needs_styles = True
 
     def prepare(self, pair: Pair, *, half: bool) -> None:
-        synthesis = pair.teacher.generator.synthesis
+        generator = pair.teacher.generator
+        synthesis = generator.synthesis
         if not synthesis.draws_skips:
-            family = type(pair.teacher.generator).__module__.rpartition(".")[2]
-            raise UserError(f"loss/generator: 'intermediate_l1': {family} has no images on the way; leave it out")
+            raise UserError(
+                f"loss/generator: 'intermediate_l1': {generator.family} has no images on the way; leave it out"
+            )
         self.feature_resolutions = tuple(synthesis.resolutions)
 
     def forward(self, step: GeneratorStep) -> Tensor:

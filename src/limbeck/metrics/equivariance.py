@@ -133,10 +133,9 @@ class Equivariance(Metric):
 
     def check_family(self, generator: Network) -> None:
         if not generator.takes_transform:
-            kind = type(generator).__module__.rpartition(".")[2]
             raise UserError(
                 f"metric={self.movement.name}: needs a generator that can be told to move its picture "
-                f"(StyleGAN3), not {kind} {type(generator).__name__}"
+                f"(StyleGAN3), not {generator.family} {type(generator).__name__}"
             )
         for name in ("num_images", "batch_size"):
             if getattr(self, name) < 1:

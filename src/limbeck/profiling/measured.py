@@ -65,13 +65,6 @@ def latencies(
     ]
 
 
-@torch.no_grad()
-def latency_rounds(network: Network, *, rounds: int | None = None) -> list[float]:
-    """Seconds of every forward pass of one image on the network's own device, without what it waited for a core."""
-    call = _call(network, next(network.parameters()).device, 1)
-    return [one.seconds for one in timed_in_turn([call], rounds=rounds)[0]]
-
-
 def timed_in_turn(
     calls: Sequence[Callable[[], object]], *, rounds: int | None = None, warmup: int = 2
 ) -> list[list[Round]]:

@@ -17,7 +17,7 @@ from limbeck.importers.checkpoint import load
 from limbeck.model import Pair
 from limbeck.pruning.stage import PruningStage
 
-SHARED = ("resolution", "num_channels", "num_classes", "draws_from", "latent_shape")
+SHARED = ("family", "resolution", "num_channels", "num_classes", "draws_from", "latent_shape")
 
 
 class Given(PruningStage):
@@ -48,17 +48,12 @@ class Given(PruningStage):
         return replace(pair, student=student.after("given", path=os.path.basename(self.path)))
 
     def _check(self, student: Network, teacher: Network) -> None:
-        facts: dict[str, Callable[[Network], Any]] = {"family": _family}
-        facts |= {name: attrgetter(name) for name in SHARED}
+        facts: dict[str, Callable[[Network], Any]] = {name: attrgetter(name) for name in SHARED}
         facts["size of a style"] = _style
         for name, fact in facts.items():
             own, other = fact(student), fact(teacher)
             if own != other:
                 raise UserError(f"student.path={self.path}: {name} is {own}, the teacher's is {other}")
-
-
-def _family(network: Network) -> str:
-    return type(network).__module__.rpartition(".")[2]
 
 
 @torch.no_grad()

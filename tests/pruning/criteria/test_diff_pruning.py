@@ -11,7 +11,7 @@ from limbeck.pruning.criteria.diff_pruning import DiffPruning
 from limbeck.pruning.criteria.taylor import Taylor
 from limbeck.pruning.scoring import scored, worked
 
-from ..scripted import Scripted
+from ..shared_scoring import Scripted
 from .image_sources import InMemory
 
 
