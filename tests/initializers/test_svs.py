@@ -1,5 +1,7 @@
 """Singular value scaling against its definition and its laws."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ import torch
 import limbeck
 from limbeck.architectures import stylegan3
 from limbeck.architectures.stylegan2 import Discriminator, Generator
-from limbeck.initializers.svs import refined, scaled_bias, scaled_weight, scaled_weights, svs
+from limbeck.initializers.svs import SingularValueScaling, refined, scaled_bias, scaled_weight, scaled_weights, svs
 from limbeck.model import Model
 
 
@@ -198,3 +200,78 @@ def test_the_input_s_fresh_affine_stays():
     generator = stylegan3.Generator(resolution=16, widths=[4, 4], num_layers=1, num_critical=0, z_dim=4, w_dim=4)
     bias = svs(Model(generator)).generator.synthesis.input.affine.bias
     torch.testing.assert_close(bias, torch.tensor([1.0, 0, 0, 0]))
+
+
+@pytest.mark.parametrize("exponent", [0.25, 0.5, 0.75])
+def test_any_power(exponent):
+    weight = torch.randn(6, 4, 3, 3)
+    values = torch.linalg.svdvals(weight.flatten(1).double())
+    found = torch.linalg.svdvals(scaled_weight(weight, exponent).flatten(1).double())
+    torch.testing.assert_close(found, values.pow(exponent), rtol=1e-6, atol=0)
+    bias = torch.randn(9)
+    torch.testing.assert_close(scaled_bias(bias, exponent).norm(), bias.norm().pow(exponent))
+    diagonal = torch.diag(torch.tensor([16.0, 0.0]))  # by the singular value decomposition, for want of rank
+    torch.testing.assert_close(scaled_weight(diagonal, exponent)[0, 0], torch.tensor(16.0**exponent))
+
+
+def test_a_quarter_is_the_root_of_the_root():
+    weight = torch.randn(5, 8)
+    torch.testing.assert_close(scaled_weight(weight, 0.25), scaled_weight(scaled_weight(weight)))
+
+
+def test_shape_and_scale_apart():
+    """Each half changes what the other keeps; one after the other they are the whole."""
+    student = noisy_model()
+    names = student.generator.refinable()
+    whole, shape, scale = svs(student), svs(student, scale=False), svs(student, shape=False)
+    before, both, shaped, grown = (model.generator.state_dict() for model in (student, whole, shape, scale))
+    for name in names.weights:
+        torch.testing.assert_close(shaped[name].norm(), before[name].norm())
+        torch.testing.assert_close(grown[name].norm(), both[name].norm())
+        torch.testing.assert_close(shaped[name] / shaped[name].norm(), both[name] / both[name].norm())
+        torch.testing.assert_close(grown[name] / grown[name].norm(), before[name] / before[name].norm())
+    for name in names.biases:
+        assert torch.equal(shaped[name], before[name])
+        assert torch.equal(grown[name], both[name])
+    assert shape.history[-1] == {"stage": "initialize", "initializer": "svs", "scale": False}
+
+
+def test_under_demodulation_the_scale_of_filters_is_nothing_to_the_images():
+    """The output of a demodulated convolution does not know its filter's norm: only the learning rate does."""
+    generator = noisy_model().generator
+    turned = refined(generator, shape=False)
+    convolutions = [name for name, _ in generator.named_parameters() if re.fullmatch(r".*\.conv\d\.weight", name)]
+    for name, value in generator.state_dict().items():
+        if name not in convolutions:
+            turned.state_dict()[name].copy_(value)
+    assert len(convolutions) == 5
+    latents = torch.randn(2, 8)
+    torch.testing.assert_close(turned(latents), generator(latents), rtol=1e-4, atol=1e-4)
+    for name in convolutions:
+        norms = [network.get_parameter(name).norm().item() for network in (turned, generator)]
+        assert norms[0] < 0.7 * norms[1], name
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"exponent": 1.0}, r"exponent=1\.0: must lie between 0 and 1"),
+        ({"exponent": "half"}, r"exponent='half': must be a finite number"),
+        ({"shape": 1}, r"shape=1: must be True or False"),
+        ({"scale": None}, r"scale=None: must be True or False"),
+        ({"shape": False, "scale": False}, "nothing would change"),
+    ],
+)
+def test_settings_that_say_nothing(settings, message):
+    with pytest.raises(limbeck.UserError, match=message):
+        svs(noisy_model(), **settings)
+    with pytest.raises(limbeck.UserError, match=message):
+        SingularValueScaling(**settings)
+
+
+def test_zero_weights_stay_zero_in_either_half():
+    generator = Generator(resolution=8, widths=[4] * 4, z_dim=4, w_dim=4, mapping_depth=1)
+    with torch.no_grad():
+        generator.synthesis.b4.conv1.weight.zero_()
+    for settings in ({"shape": False}, {"scale": False}):
+        assert not refined(generator, **settings).synthesis.b4.conv1.weight.any()
