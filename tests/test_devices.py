@@ -126,3 +126,14 @@ def test_one_gpu_or_none_is_not_fought_for(gpu, monkeypatch, tmp_path):
     devices.take_own_gpu()
     assert devices.own_gpu() is None
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="processors cannot be taken away here")
+def test_only_processors_that_one_may_use_count():
+    before = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(before)})
+        assert devices.num_processors() == 1
+    finally:
+        os.sched_setaffinity(0, before)
+    assert devices.num_processors() == len(before)

@@ -35,6 +35,11 @@ class Choice:
 _chosen = Choice()
 
 
+def num_processors() -> int:
+    """How many processors this process may use: those that a scheduler or `taskset` gave it, or all there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def choose(accelerator: str = "auto", *, tf32: bool = False) -> None:
     """Decide for this process, and switch TF32 off where nothing else is said. Other accelerators count as "auto"."""
     _chosen.accelerator, _chosen.tf32 = accelerator, tf32

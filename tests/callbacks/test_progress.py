@@ -20,6 +20,10 @@ def test_line_before_anything_is_known():
     assert progress_line(0, 30_000, 0.0, {}) == "0.0/30 kimg   0 %  0 images/s"
 
 
+def test_a_last_batch_that_goes_beyond_the_end():
+    assert progress_line(256, 200, 50.0, {}) == "0.2/0.2 kimg 100 %  50 images/s  0:00 left"
+
+
 class Clock(pl.Callback):
     """A second passes with every training step."""
 

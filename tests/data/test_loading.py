@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from limbeck import devices
 from limbeck.data.base import Batch, ImageDataset, ImageFacts, ImageSource, Mirrored
 from limbeck.data.image_folder import image_folder
 from limbeck.data.loading import heldout_batches, train_loader
@@ -163,3 +164,12 @@ def test_workers_change_nothing_about_files(tmp_path, num_workers):
     counts = images.flatten(1).unique(dim=0, return_counts=True)[1]
     assert counts.tolist() == [2] * 14
     assert int(images[0, 0, 0, 0]) == int(next(iter(train_loader(source, batch_size=1, seed=0)))[0][0, 0, 0, 0])
+
+
+def test_no_more_workers_than_processors(monkeypatch):
+    """More would only wait for each other, and torch warns of them."""
+    monkeypatch.setattr(devices, "num_processors", lambda: 1)
+    loader = train_loader(NumberSource(num_workers=8), batch_size=5, seed=0)
+    assert loader.num_workers == 1
+    assert [label for _, batch in islice(loader, 4) for label in batch.tolist()] == labels(4)
+    assert train_loader(NumberSource(num_workers=0), batch_size=5, seed=0).num_workers == 0

@@ -74,7 +74,11 @@ class Progress(pl.Callback):
 
 
 def progress_line(images: int, total: int, rate: float, losses: Mapping[str, float]) -> str:
-    """One line: images and `total` are counts, rate is images per second, losses are named loss/<player>/<name>."""
+    """One line: images and `total` are counts, rate is images per second, losses are named loss/<player>/<name>.
+
+    A last batch that goes beyond the total counts as far as that.
+    """
+    images = min(images, total)
     parts = [
         f"{images / 1000:.1f}/{total / 1000:g} kimg {100 * images // max(total, 1):3d} %",
         f"{rate:.3g} images/s" if rate < 1000 else f"{rate:.0f} images/s",

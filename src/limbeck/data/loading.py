@@ -112,9 +112,13 @@ class Stream(IterableDataset[Batch]):
 
 
 class Loader(DataLoader):
-    """A DataLoader of ready batches, which reports a file that cannot be read in one line, from any worker."""
+    """A DataLoader of ready batches, which reports a file that cannot be read in one line, from any worker.
+
+    num_workers: at most; never more than processors. The batches and their order are the same with any number.
+    """
 
     def __init__(self, stream: Stream, num_workers: int) -> None:
+        num_workers = min(num_workers, devices.num_processors())
         super().__init__(
             stream,
             batch_size=None,

@@ -1,7 +1,6 @@
 """What a number depends on besides the configuration: software, commit, hardware, date."""
 
 import datetime
-import os
 import platform
 import subprocess
 from importlib import metadata
@@ -43,7 +42,7 @@ def _commit() -> str:
 def _hardware() -> str:
     if torch.cuda.is_available():
         return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
-    return f"{_processor()}, {os.cpu_count()} cores, torch threads: {torch.get_num_threads()}"
+    return f"{_processor()}, {devices.num_processors()} cores, torch threads: {torch.get_num_threads()}"
 
 
 def _processor() -> str:
