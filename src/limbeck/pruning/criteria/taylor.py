@@ -108,7 +108,8 @@ class Taylor(Criterion):
         ranking, because squares of weights and magnitudes of scales are added.
     count_repeated: whether layers count that read a group twice; the released code leaves them out.
     sequential_ratio: the ratio of a pruning during which groups are scored one after another, each on the network that
-        the groups before it have left, as released; None scores all on the whole network.
+        the groups before it have left, as released; None scores all on the whole network. Every group is taken to be
+        cut, also one that `pruning.keep_groups` leaves whole.
     precision: "float32" or "bfloat16" (convolutions and matrix products only).
 
     With `count_repeated=False` and the ratio as `sequential_ratio`, the same channels are kept as by the released code.
