@@ -16,7 +16,10 @@ from limbeck.distillation.gan import GanDistillation
 from limbeck.embeddings.random_projection import RandomProjection
 from limbeck.embeddings.torchvision_shim import imported
 from limbeck.errors import UserError
+from limbeck.losses.dime import Dime
+from limbeck.losses.gcc import Collaborative
 from limbeck.losses.intermediate_l1 import IntermediateL1
+from limbeck.losses.mmd import Gaussian, Mmd
 from limbeck.losses.nickel import Nickel
 from limbeck.losses.perceptual import Perceptual
 from limbeck.losses.pixel_l1 import PixelL1
@@ -48,13 +51,23 @@ def magnitudes(network):
     return {name: value for name, value in state(network).items() if name.endswith("magnitude_ema")}
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """No test touches the user's own cache."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+
 def terms():
+    statistics = {"embeddings": {"random": RandomProjection()}, "weights": {"random": 1.0}, "num_images": 16}
     generator_terms = {
         "pixel_l1": PixelL1(),
         "perceptual": Perceptual(embedding=RandomProjection()),
         "relation": Relation(),
         "self_supervised": SelfSupervised(),
         "style_sparsity": StyleSparsity(),
+        "gcc": Collaborative(),
+        "dime": Dime(**statistics),
+        "mmd": Mmd(**statistics, kernel=Gaussian()),
     }
     return {
         "generator_terms": {name: Weighted(term=term) for name, term in generator_terms.items()}

@@ -1,5 +1,8 @@
 """What the tests of the training loop share: optimizers, an online teacher, comparisons of weights."""
 
+import copy
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -24,9 +27,14 @@ def companion(lr=1e-3, **settings) -> OnlineTeacher:
     return OnlineTeacher(optimizer=make, generator_terms=ours, discriminator_terms=theirs, **settings)
 
 
-def state(module: nn.Module) -> dict[str, torch.Tensor]:
-    return {name: value.clone() for name, value in module.state_dict().items()}
+def state(module: nn.Module) -> dict[str, Any]:
+    """A copy of all that a module saves, extra states included."""
+    return copy.deepcopy(dict(module.state_dict()))
 
 
-def same(a: dict, b: dict) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+def same(a: Any, b: Any) -> bool:
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[name], b[name]) for name in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(map(same, a, b))
+    return torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
