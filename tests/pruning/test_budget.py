@@ -40,13 +40,16 @@ def test_ratio_for_macs_is_the_smallest_that_suffices(allocation):
 
 @pytest.mark.parametrize("allocation", [Uniform(), Global()])
 @pytest.mark.parametrize("target", [5, 9.5, 14, 19.9])
-def test_ratio_for_latency_is_the_smallest_that_suffices(allocation, target):
+def test_ratio_for_latency_is_the_smallest_that_suffices(allocation, target, capsys):
     network, scores = network_and_scores()  # 20 channels
     clock = Clock()
     found, taken = ratio_for_latency(network, scores, allocation, target_latency_ms=target, latency=clock)
     kept = lambda ratio: sum(rounded_counts(network, allocation(network, scores, ratio), 1).values())  # noqa: E731
     assert kept(found) == taken <= target < kept(round(found - 0.01, 2))
     assert len(clock.calls) == len(set(clock.calls)) <= 9  # no width twice
+    said = capsys.readouterr().out.splitlines()  # a line each, because a search may last for minutes
+    assert len(said) == len(clock.calls)
+    assert any(line.endswith(f" takes {taken} ms") for line in said)
 
 
 def test_a_generous_target_keeps_everything():

@@ -137,6 +137,7 @@ def ratio_for_latency(
         widths = tuple(sorted(counts.items()))
         if widths not in known:
             known[widths] = agreed(latency(network.resized(counts).to(device)))
+            announce("", f"ratio {step / LATENCY_STEPS:g} takes {known[widths]:.3g} ms")
         return known[widths]
 
     Budget(target_latency_ms=target_latency_ms, latency=latency)._check_latency(measured(LATENCY_STEPS - 1))
