@@ -49,7 +49,7 @@ def test_ratio_for_latency_is_the_smallest_that_suffices(allocation, target, cap
     assert len(clock.calls) == len(set(clock.calls)) <= 9  # no width twice
     said = capsys.readouterr().out.splitlines()  # a line each, because a search may last for minutes
     assert len(said) == len(clock.calls)
-    assert any(line.endswith(f" takes {taken} ms") for line in said)
+    assert any(line.endswith(f" takes {taken:g} ms") for line in said)
 
 
 def test_a_generous_target_keeps_everything():
