@@ -110,7 +110,7 @@ def test_choices_of_one_group_and_of_all(capsys):
     main(["choices", "initializer"])
     group, *lines = capsys.readouterr().out.splitlines()
     assert group == "initializer"
-    assert [line.split()[0] for line in lines] == ["keep", "random", "svs"]
+    assert [line.split()[0] for line in lines] == ["keep", "random", "svs", "svs_scale", "svs_shape"]
     assert lines[0].split(maxsplit=1)[1] == "The pruned weights as they are."
     main(["choices"])
     printed = capsys.readouterr().out.splitlines()
@@ -122,7 +122,7 @@ def test_choices_of_one_group_and_of_all(capsys):
     ("line", "found"),
     [
         ("limbeck ex", ["export"]),
-        ("limbeck train initializer=s", ["svs"]),
+        ("limbeck train initializer=r", ["random"]),
         ("limbeck train kimg=3 pruning=gan", ["gan_slimming"]),
         ("limbeck choices loss/d", ["loss/discriminator"]),
     ],
