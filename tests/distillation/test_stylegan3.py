@@ -19,6 +19,7 @@ from limbeck.errors import UserError
 from limbeck.losses.dime import Dime
 from limbeck.losses.gcc import Collaborative
 from limbeck.losses.intermediate_l1 import IntermediateL1
+from limbeck.losses.lpips import Lpips
 from limbeck.losses.mmd import Gaussian, Mmd
 from limbeck.losses.nickel import Nickel
 from limbeck.losses.perceptual import Perceptual
@@ -127,6 +128,20 @@ def test_a_run_resumes_bit_for_bit(train, pair, tmp_path):
 def test_images_on_the_way_there_are_none(train, pair):
     with pytest.raises(UserError, match=r"'intermediate_l1': stylegan3 has no images on the way; leave it out"):
         train(Fresh()(pair), generator_terms={"intermediate_l1": Weighted(term=IntermediateL1())})
+
+
+def test_lpips_reaches_the_student(train, pair, tmp_path):
+    features = imported("torchvision.models").vgg16(weights=None).features.state_dict()
+    trunk = tmp_path / "vgg16.pth"
+    torch.save({f"features.{name}": value for name, value in features.items()}, trunk)
+    lpips = Weighted(term=Lpips(trunk_path=str(trunk)), weight=3.0)
+    moved = {}
+    for name, chosen in {"alone": {}, "beside": {"lpips": lpips}}.items():
+        torch.manual_seed(0)
+        moved[name] = train(Fresh()(pair), steps=2, generator_terms=chosen)
+    assert moved["beside"].last_losses["loss/generator/lpips"] > 0
+    before, after = (state(module.student) for module in moved.values())
+    assert not same(before, after)
 
 
 @pytest.mark.slow

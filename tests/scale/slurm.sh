@@ -10,6 +10,13 @@ place=$(mktemp -d)
 python=$(command -v python)
 started=()
 finish() {
+  # Jobs first: without their daemons they would go on as orphans. This cluster's only, whatever SLURM_CONF was before.
+  if [ -f "$place/slurm.conf" ]; then
+    SLURM_CONF=$place/slurm.conf timeout 20 bash -c '
+      squeue -h -o %i | xargs -r -n 1 scancel --full --signal=KILL
+      squeue -h -o %i | xargs -r scancel
+      while squeue -h | grep -q .; do sleep 0.2; done' 2> /dev/null || true
+  fi
   for id in "${started[@]}"; do kill "$id" 2>/dev/null || true; done
   wait 2>/dev/null || true
   [ -n "${KEEP:-}" ] && echo "kept: $place" || rm -rf "$place"
