@@ -7,7 +7,7 @@ singular value scaling changes the directions of such a layer's filters, not how
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -111,6 +111,55 @@ def initialize(network: nn.Module) -> None:
             module.bias.zero_()
 
 
+class Convolutional(Network):
+    """A generator of convolutions and linear layers whose channel groups have sizes by name: what is the same for all.
+
+    widths: the size of every channel group. The constructor's other arguments are kept in `_arguments`.
+    """
+
+    widths: dict[str, int]
+    _arguments: dict[str, Any]
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        return {**self._arguments, "widths": dict(self.widths)}
+
+    def resized(self, sizes: Mapping[str, int]) -> Self:
+        return type(self)(**{**self._arguments, "widths": {**self.widths, **sizes}})
+
+    def refinable(self) -> Refinable:
+        """All convolutions, linear layers and affine normalizations."""
+        weights, biases, transposed, norm_weights, norm_biases = [], [], [], [], []
+        for name, module in self.named_modules():
+            if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
+                weights.append(f"{name}.weight")
+                biases += [] if module.bias is None else [f"{name}.bias"]
+                transposed += [f"{name}.weight"] if isinstance(module, nn.ConvTranspose2d) else []
+            elif isinstance(module, (nn.BatchNorm2d, InstanceNorm)) and module.weight is not None:
+                norm_weights.append(f"{name}.weight")
+                norm_biases.append(f"{name}.bias")
+        return Refinable(
+            tuple(weights), tuple(biases), tuple(norm_weights), tuple(norm_biases), transposed=tuple(transposed)
+        )
+
+    def maskable(self) -> tuple[Maskable, ...]:
+        """All convolutions and linear layers, in the order in which they are named."""
+        layers = []
+        for name, module in self.named_modules():
+            if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
+                axes = (1, 0) if isinstance(module, nn.ConvTranspose2d) else (0, 1)
+                layers.append(Maskable(f"{name}.weight", None if module.bias is None else f"{name}.bias", *axes))
+        return tuple(layers)
+
+    def draw(self, latent: Tensor, label: Tensor | None = None, **_others: Any) -> Tensor:
+        """The images of one forward pass. latent: what the network draws from, latents or images."""
+        return self(latent)
+
+    def example_inputs(self, num_images: int = 1) -> dict[str, Tensor]:
+        name = "image" if self.draws_from == "images" else "latent"
+        return {name: next(self.parameters()).new_zeros(num_images, *self.latent_shape)}
+
+
 def produced(network: Network, name: str, *, repeat: int = 1) -> list[Axis]:
     """The axes of the layer `name` that belong to the channels it makes; see `Axis` for `repeat`."""
     layer = network.get_submodule(name)
@@ -149,32 +198,6 @@ def declared(
         reading = [layer if isinstance(layer, Axis) else read(network, layer) for layer in readers]
         groups.append(ChannelGroup(name, size, (*made, *reading)))
     return tuple(groups)
-
-
-def refinable(network: Network) -> Refinable:
-    """All convolutions, linear layers and affine normalizations of the network."""
-    weights, biases, transposed, norm_weights, norm_biases = [], [], [], [], []
-    for name, module in network.named_modules():
-        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
-            weights.append(f"{name}.weight")
-            biases += [] if module.bias is None else [f"{name}.bias"]
-            transposed += [f"{name}.weight"] if isinstance(module, nn.ConvTranspose2d) else []
-        elif isinstance(module, (nn.BatchNorm2d, InstanceNorm)) and module.weight is not None:
-            norm_weights.append(f"{name}.weight")
-            norm_biases.append(f"{name}.bias")
-    return Refinable(
-        tuple(weights), tuple(biases), tuple(norm_weights), tuple(norm_biases), transposed=tuple(transposed)
-    )
-
-
-def maskable(network: Network) -> tuple[Maskable, ...]:
-    """All convolutions and linear layers of the network, in the order in which they are named."""
-    layers = []
-    for name, module in network.named_modules():
-        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
-            axes = (1, 0) if isinstance(module, nn.ConvTranspose2d) else (0, 1)
-            layers.append(Maskable(f"{name}.weight", None if module.bias is None else f"{name}.bias", *axes))
-    return tuple(layers)
 
 
 def counted_macs(network: Network, sides: Mapping[str, int]) -> int:

@@ -6,16 +6,16 @@ Source: Radford et al., "Unsupervised Representation Learning with Deep Convolut
 
 import itertools
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limbeck.architectures import convolutional
-from limbeck.architectures.base import ChannelGroup, Maskable, Network, Refinable
+from limbeck.architectures.base import ChannelGroup
 from limbeck.architectures.convolutional import (
     BATCH_STATISTICS,
+    Convolutional,
     Layer,
     check_counts,
     check_image,
@@ -32,7 +32,7 @@ from limbeck.errors import UserError
 SLOPE = 0.2
 
 
-class Generator(Network):
+class Generator(Convolutional):
     """Latent [n, z_dim] to image [n, num_channels, resolution, resolution] in [-1, 1].
 
     width: channels of the last map before the image; each smaller map has twice as many as the next.
@@ -54,17 +54,16 @@ class Generator(Network):
         levels = num_doublings(resolution)
         check_counts(num_channels=num_channels, z_dim=z_dim, width=width)
         sides = [4 * 2**level for level in range(levels)]
-        self.sizes = full_widths({f"map{side}": width * resolution // (2 * side) for side in sides}, widths)
+        self.widths = full_widths({f"map{side}": width * resolution // (2 * side) for side in sides}, widths)
         self._arguments: dict[str, Any] = {
             "resolution": resolution,
             "num_channels": num_channels,
             "z_dim": z_dim,
             "width": width,
-            "widths": dict(self.sizes),
         }
         self.resolution, self.num_channels, self.num_classes = resolution, num_channels, 0
         self.z_dim, self.latent_shape = z_dim, (z_dim,)
-        channels = [*self.sizes.values()]
+        channels = [*self.widths.values()]
         first = Layer(z_dim, channels[0], 4, up=True, stride=1, norm="batch")
         inner = [Layer(a, b, 4, up=True, padding=1, norm="batch") for a, b in itertools.pairwise(channels)]
         last = Layer(channels[-1], num_channels, 4, up=True, padding=1, bias=False)
@@ -78,37 +77,17 @@ class Generator(Network):
             x = F.relu(layer(x))
         return torch.tanh(self.layers[-1](x))
 
-    def draw(self, latent: Tensor, label: Tensor | None = None, **_others: Any) -> Tensor:
-        """The images of one forward pass."""
-        return self(latent)
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        return dict(self._arguments)
-
     def channel_groups(self) -> tuple[ChannelGroup, ...]:
         """A chain: every map but the image."""
         return declared(
             self,
-            self.sizes,
-            {name: ([f"layers.{i}"], [f"layers.{i + 1}"]) for i, name in enumerate(self.sizes)},
+            self.widths,
+            {name: ([f"layers.{i}"], [f"layers.{i + 1}"]) for i, name in enumerate(self.widths)},
         )
-
-    def resized(self, sizes: Mapping[str, int]) -> Self:
-        return type(self)(**{**self._arguments, "widths": {**self.sizes, **sizes}})
-
-    def refinable(self) -> Refinable:
-        return convolutional.refinable(self)
-
-    def maskable(self) -> tuple[Maskable, ...]:
-        return convolutional.maskable(self)
 
     def macs(self) -> int:
         """See `counted_macs`: transposed convolutions at their input."""
-        return counted_macs(self, {"layers.0": 1} | {f"layers.{i + 1}": 4 * 2**i for i in range(len(self.sizes))})
-
-    def example_inputs(self, num_images: int = 1) -> dict[str, Tensor]:
-        return {"latent": self.layers[0].conv.weight.new_zeros(num_images, self.z_dim)}
+        return counted_macs(self, {"layers.0": 1} | {f"layers.{i + 1}": 4 * 2**i for i in range(len(self.widths))})
 
 
 class Discriminator(Judge):

@@ -6,16 +6,17 @@ We Find Strong Lottery Tickets in Generative Models?", 2023, take them, released
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limbeck.architectures import convolutional
-from limbeck.architectures.base import Axis, ChannelGroup, Maskable, Network, Refinable
+from limbeck.architectures.base import Axis, ChannelGroup
 from limbeck.architectures.convolutional import (
     BATCH_STATISTICS,
+    EPS,
+    Convolutional,
     Layer,
     check_counts,
     check_latent,
@@ -38,9 +39,9 @@ class Block(nn.Module):
     def __init__(self, num_in: int, num_inner: int, num_out: int, *, early_shortcut: bool):
         super().__init__()
         self.early_shortcut = early_shortcut
-        self.norm1 = nn.BatchNorm2d(num_in, eps=convolutional.EPS)
+        self.norm1 = nn.BatchNorm2d(num_in, eps=EPS)
         self.conv1 = Layer(num_in, num_inner, 3, padding=1)
-        self.norm2 = nn.BatchNorm2d(num_inner, eps=convolutional.EPS)
+        self.norm2 = nn.BatchNorm2d(num_inner, eps=EPS)
         self.conv2 = Layer(num_inner, num_out, 3, padding=1)
         self.shortcut = Layer(num_in, num_out, 1)
 
@@ -55,7 +56,7 @@ def doubled(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2, mode="nearest")
 
 
-class Generator(Network):
+class Generator(Convolutional):
     """Latent [n, z_dim] to image [n, num_channels, resolution, resolution] in [-1, 1].
 
     start: from the latent to the first map of 4 x 4 pixels by a "linear" layer (SNGAN) or a transposed "convolution"
@@ -87,7 +88,7 @@ class Generator(Network):
         if start not in ("linear", "convolution"):
             raise UserError(f"start={start!r}: must be 'linear' or 'convolution'")
         self.sides = [4 * 2**level for level in range(levels + 1)]
-        self.sizes = full_widths(_standard(self.sides, width, doubling), widths)
+        self.widths = full_widths(_standard(self.sides, width, doubling), widths)
         self._arguments: dict[str, Any] = {
             "resolution": resolution,
             "num_channels": num_channels,
@@ -96,11 +97,10 @@ class Generator(Network):
             "start": start,
             "doubling": doubling,
             "early_shortcut": early_shortcut,
-            "widths": dict(self.sizes),
         }
         self.resolution, self.num_channels, self.num_classes = resolution, num_channels, 0
         self.z_dim, self.latent_shape = z_dim, (z_dim,)
-        size = self.sizes
+        size = self.widths
         self.start: nn.Linear | Layer
         if start == "linear":
             self.start = nn.Linear(z_dim, 16 * size["map4"])
@@ -110,7 +110,7 @@ class Generator(Network):
             Block(size[f"map{side // 2}"], size[f"inner{side}"], size[f"map{side}"], early_shortcut=early_shortcut)
             for side in self.sides[1:]
         )
-        self.norm = nn.BatchNorm2d(size[f"map{resolution}"], eps=convolutional.EPS)
+        self.norm = nn.BatchNorm2d(size[f"map{resolution}"], eps=EPS)
         self.last = Layer(size[f"map{resolution}"], num_channels, 3, padding=1)
         initialize(self)
 
@@ -124,14 +124,6 @@ class Generator(Network):
             x = block(x)
         return torch.tanh(self.last(F.relu(self.norm(x))))
 
-    def draw(self, latent: Tensor, label: Tensor | None = None, **_others: Any) -> Tensor:
-        """The images of one forward pass."""
-        return self(latent)
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        return dict(self._arguments)
-
     def channel_groups(self) -> tuple[ChannelGroup, ...]:
         """The maps between the blocks, and the inside of every block: every shortcut has a convolution of its own."""
         groups = []
@@ -139,7 +131,7 @@ class Generator(Network):
             block, following = f"blocks.{index - 1}", f"blocks.{index}"
             if index:
                 inner = [*produced(self, f"{block}.conv1"), *self._norm(f"{block}.norm2"), read(self, f"{block}.conv2")]
-                groups.append(ChannelGroup(f"inner{side}", self.sizes[f"inner{side}"], tuple(inner)))
+                groups.append(ChannelGroup(f"inner{side}", self.widths[f"inner{side}"], tuple(inner)))
                 makers = [*produced(self, f"{block}.conv2"), *produced(self, f"{block}.shortcut")]
             else:
                 makers = self._starting()
@@ -149,7 +141,7 @@ class Generator(Network):
             else:
                 readers, norm = [read(self, "last")], "norm"
             axes = (*makers, *self._norm(norm), *readers)
-            groups.append(ChannelGroup(f"map{side}", self.sizes[f"map{side}"], axes))
+            groups.append(ChannelGroup(f"map{side}", self.widths[f"map{side}"], axes))
         return tuple(groups)
 
     def _starting(self) -> list[Axis]:
@@ -162,15 +154,6 @@ class Generator(Network):
     def _norm(name: str) -> list[Axis]:
         return [Axis(f"{name}.{entry}", 0) for entry in ("weight", "bias", "running_mean", "running_var")]
 
-    def resized(self, sizes: Mapping[str, int]) -> Self:
-        return type(self)(**{**self._arguments, "widths": {**self.sizes, **sizes}})
-
-    def refinable(self) -> Refinable:
-        return convolutional.refinable(self)
-
-    def maskable(self) -> tuple[Maskable, ...]:
-        return convolutional.maskable(self)
-
     def macs(self) -> int:
         """Multiply-accumulates of one image, convolutions at their output, the first layer's weights once."""
         sides = {"last": self.resolution}
@@ -179,9 +162,6 @@ class Generator(Network):
             sides |= {f"blocks.{index}.{layer}": value for layer, value in at.items()}
         first = self.start.weight if isinstance(self.start, nn.Linear) else self.start.conv.weight
         return first.numel() + counted_macs(self, sides)
-
-    def example_inputs(self, num_images: int = 1) -> dict[str, Tensor]:
-        return {"latent": self.last.conv.weight.new_zeros(num_images, self.z_dim)}
 
 
 def _standard(sides: list[int], width: int, doubling: bool) -> dict[str, int]:

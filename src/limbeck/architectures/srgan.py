@@ -9,22 +9,21 @@ Differs: both of these work on images in [0, 1]; here all images are in [-1, 1] 
 
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limbeck.architectures.base import ChannelGroup, Maskable, Network, Refinable
+from limbeck.architectures.base import ChannelGroup
 from limbeck.architectures.convolutional import (
+    Convolutional,
     Layer,
     check_counts,
     check_image,
     counted_macs,
     declared,
     full_widths,
-    maskable,
-    refinable,
 )
 from limbeck.architectures.uncut import Judge
 from limbeck.errors import UserError
@@ -59,7 +58,7 @@ class Up(nn.Module):
         return self.prelu(F.pixel_shuffle(self.layer(x), 2))
 
 
-class Generator(Network):
+class Generator(Convolutional):
     """Image [n, num_channels, h, w] to [n, num_channels, s h, s w] with s = 2 ** num_doublings, both in [-1, 1].
 
     resolution: of the large images at which costs are counted; any size works.
@@ -106,7 +105,6 @@ class Generator(Network):
             "num_doublings": num_doublings,
             "output": output,
             "bias": bias,
-            "widths": sizes,
         }
         self.resolution, self.num_channels, self.num_classes, self.output = resolution, num_channels, 0, output
         self.latent_shape = (num_channels, resolution // self.scale, resolution // self.scale)
@@ -130,14 +128,6 @@ class Generator(Network):
         x = self.tail(x)
         return x.tanh() if self.output == "tanh" else x.clamp(0, 1) * 2 - 1
 
-    def draw(self, latent: Tensor, label: Tensor | None = None, **_others: Any) -> Tensor:
-        """The large images. latent: the small ones."""
-        return self(latent)
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        return {**self._arguments, "widths": dict(self.widths)}
-
     def channel_groups(self) -> tuple[ChannelGroup, ...]:
         """The residual stream ("trunk"), the inside of each block, and each doubling's output.
 
@@ -153,25 +143,11 @@ class Generator(Network):
         repeats = {f"up{index + 1}": 4 for index in range(len(self.ups))}
         return declared(self, self.widths, layers, repeats)
 
-    def resized(self, sizes: Mapping[str, int]) -> Self:
-        return type(self)(**{**self._arguments, "widths": {**self.widths, **sizes}})
-
     def macs(self) -> int:
         """See `counted_macs`, of the large image at `resolution`."""
         small = self.resolution // self.scale
         ups = {f"ups.{index}": small << index for index in range(len(self.ups))}
         return counted_macs(self, dict.fromkeys(["head", "blocks", "mix"], small) | ups | {"tail": self.resolution})
-
-    def refinable(self) -> Refinable:
-        """All convolutions and normalizations."""
-        return refinable(self)
-
-    def maskable(self) -> tuple[Maskable, ...]:
-        return maskable(self)
-
-    def example_inputs(self, num_images: int = 1) -> dict[str, Tensor]:
-        weight = self.head.conv.weight
-        return {"image": weight.new_zeros(num_images, *self.latent_shape)}
 
 
 class Discriminator(Judge):

@@ -7,22 +7,21 @@ the image's own statistics; the running statistics in its files are carried alon
 
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any, Self
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limbeck.architectures.base import ChannelGroup, Maskable, Network, Refinable
+from limbeck.architectures.base import ChannelGroup
 from limbeck.architectures.convolutional import (
+    Convolutional,
     InstanceNorm,
     Layer,
     check_counts,
     check_image,
     counted_macs,
     full_widths,
-    maskable,
-    refinable,
 )
 from limbeck.architectures.translation_resnet import residual_groups, residual_macs
 from limbeck.architectures.uncut import Judge
@@ -48,7 +47,7 @@ class Block(nn.Module):
         return x + self.second(F.relu(self.first(x)))
 
 
-class Generator(Network):
+class Generator(Convolutional):
     """Image [n, num_channels, h, w] in [-1, 1] and label [n, num_classes] to an image of the same shape.
 
     resolution: of the published images, at which costs are counted; any multiple of 4 works.
@@ -85,7 +84,6 @@ class Generator(Network):
             "num_classes": num_classes,
             "width": width,
             "num_blocks": num_blocks,
-            "widths": sizes,
         }
         self.resolution, self.num_channels, self.num_classes = resolution, num_channels, num_classes
         self.latent_shape = (num_channels, resolution, resolution)
@@ -119,34 +117,17 @@ class Generator(Network):
             raise UserError(f"label: missing; this network has {self.num_classes} labels")
         return self(latent, label)
 
-    @property
-    def arguments(self) -> dict[str, Any]:
-        return {**self._arguments, "widths": dict(self.widths)}
-
     def channel_groups(self) -> tuple[ChannelGroup, ...]:
         """The residual stream ("trunk"), the inside of each block, and the other layers' outputs; never the labels."""
         return residual_groups(self, self.widths, self._arguments["num_blocks"])
-
-    def resized(self, sizes: Mapping[str, int]) -> Self:
-        return type(self)(**{**self._arguments, "widths": {**self.widths, **sizes}})
 
     def macs(self) -> int:
         """See `counted_macs`, at `resolution`."""
         return residual_macs(self, self.resolution)
 
-    def refinable(self) -> Refinable:
-        """All convolutions and normalizations."""
-        return refinable(self)
-
-    def maskable(self) -> tuple[Maskable, ...]:
-        return maskable(self)
-
     def example_inputs(self, num_images: int = 1) -> dict[str, Tensor]:
-        weight = self.last.conv.weight
-        return {
-            "image": weight.new_zeros(num_images, *self.latent_shape),
-            "label": weight.new_zeros(num_images, self.num_classes),
-        }
+        labels = self.last.conv.weight.new_zeros(num_images, self.num_classes)
+        return {**super().example_inputs(num_images), "label": labels}
 
 
 class Discriminator(Judge):

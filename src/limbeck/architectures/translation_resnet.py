@@ -5,13 +5,14 @@ Source: Zhu et al., "Unpaired Image-to-Image Translation using Cycle-Consistent 
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limbeck.architectures.base import ChannelGroup, Maskable, Network, Refinable
+from limbeck.architectures.base import ChannelGroup, Network
 from limbeck.architectures.convolutional import (
+    Convolutional,
     Layer,
     check_counts,
     check_image,
@@ -19,8 +20,6 @@ from limbeck.architectures.convolutional import (
     declared,
     full_widths,
     initialize,
-    maskable,
-    refinable,
 )
 from limbeck.errors import UserError
 
@@ -56,7 +55,7 @@ class Block(nn.Module):
         return x + self.second(hidden)
 
 
-class ResNet(Network):
+class ResNet(Convolutional):
     """Image [n, in_channels, h, w] to image [n, num_channels, h, w], both in [-1, 1].
 
     resolution: of the published images, at which costs are counted; any multiple of 4 works.
@@ -101,7 +100,6 @@ class ResNet(Network):
             "num_blocks": num_blocks,
             "norm": norm,
             "dropout": dropout,
-            "widths": self.widths,
         }
         self.resolution, self.num_channels, self.num_classes = resolution, num_channels, 0
         self.in_channels = in_channels
@@ -133,32 +131,10 @@ class ResNet(Network):
             x = F.relu(layer(x))
         return self.last(x).tanh()
 
-    def draw(self, latent: Tensor, label: Tensor | None = None, **_others: Any) -> Tensor:
-        """The translated images. latent: the source images."""
-        return self(latent)
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        return {**self._arguments, "widths": dict(self.widths)}
-
     def channel_groups(self) -> tuple[ChannelGroup, ...]:
         """The residual stream ("trunk"), the inside of each block, and the other layers' outputs."""
         return residual_groups(self, self.widths, self._arguments["num_blocks"])
 
-    def resized(self, sizes: Mapping[str, int]) -> Self:
-        return type(self)(**{**self._arguments, "widths": {**self.widths, **sizes}})
-
     def macs(self) -> int:
         """See `counted_macs`, at `resolution`."""
         return residual_macs(self, self.resolution)
-
-    def refinable(self) -> Refinable:
-        """All convolutions and affine normalizations."""
-        return refinable(self)
-
-    def maskable(self) -> tuple[Maskable, ...]:
-        return maskable(self)
-
-    def example_inputs(self, num_images: int = 1) -> dict[str, Tensor]:
-        weight = self.last.conv.weight
-        return {"image": weight.new_zeros(num_images, *self.latent_shape)}

@@ -5,14 +5,15 @@ authors' public PyTorch code has it.
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limbeck.architectures.base import ChannelGroup, Maskable, Network, Refinable
+from limbeck.architectures.base import ChannelGroup
 from limbeck.architectures.convolutional import (
+    Convolutional,
     Layer,
     Norm,
     check_counts,
@@ -21,9 +22,7 @@ from limbeck.architectures.convolutional import (
     declared,
     full_widths,
     initialize,
-    maskable,
     read,
-    refinable,
 )
 from limbeck.errors import UserError
 
@@ -31,7 +30,7 @@ SLOPE = 0.2
 FEWEST_LEVELS, MOST_LEVELS = 5, 12
 
 
-class UNet(Network):
+class UNet(Convolutional):
     """Image [n, in_channels, h, w] to image [n, num_channels, h, w], both in [-1, 1].
 
     Each level on the way down halves the image; each on the way up doubles it and reads the same level's output beside
@@ -83,7 +82,6 @@ class UNet(Network):
             "num_levels": num_levels,
             "norm": norm,
             "dropout": dropout,
-            "widths": self.widths,
         }
         self.resolution, self.num_channels, self.num_classes = resolution, num_channels, 0
         self.in_channels, self.num_levels, self.dropout = in_channels, num_levels, dropout
@@ -123,14 +121,6 @@ class UNet(Network):
                 x = F.dropout(x, self.dropout, self.training)
         return x.tanh()
 
-    def draw(self, latent: Tensor, label: Tensor | None = None, **_others: Any) -> Tensor:
-        """The translated images. latent: the source images."""
-        return self(latent)
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        return {**self._arguments, "widths": dict(self.widths)}
-
     def channel_groups(self) -> tuple[ChannelGroup, ...]:
         """The output of every level on the way down, then of every level on the way up."""
         layers: dict[str, Any] = {}
@@ -142,21 +132,7 @@ class UNet(Network):
             layers[f"up{level}"] = ([f"up.{level}"], [beside])
         return declared(self, self.widths, layers)
 
-    def resized(self, sizes: Mapping[str, int]) -> Self:
-        return type(self)(**{**self._arguments, "widths": {**self.widths, **sizes}})
-
     def macs(self) -> int:
         """See `counted_macs`, at `resolution`."""
         levels = range(1, self.num_levels + 1)
         return counted_macs(self, {f"{way}.{n}": self.resolution >> n for way in ("down", "up") for n in levels})
-
-    def refinable(self) -> Refinable:
-        """All convolutions and affine normalizations."""
-        return refinable(self)
-
-    def maskable(self) -> tuple[Maskable, ...]:
-        return maskable(self)
-
-    def example_inputs(self, num_images: int = 1) -> dict[str, Tensor]:
-        weight = self.down["1"].conv.weight
-        return {"image": weight.new_zeros(num_images, *self.latent_shape)}
