@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from limbeck.architectures.style_based import normalize_second_moment, one_hot
 from limbeck.architectures.stylegan2 import (
     Discriminator,
     Generator,
@@ -14,8 +15,6 @@ from limbeck.architectures.stylegan2 import (
     activated,
     block_resolutions,
     minibatch_deviation,
-    normalize_second_moment,
-    one_hot,
 )
 from limbeck.errors import UserError
 from limbeck.profiling import profile

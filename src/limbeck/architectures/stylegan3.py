@@ -9,16 +9,23 @@ The discriminator is StyleGAN2's.
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limbeck.architectures.base import Axis, ChannelGroup, Maskable, Network, Refinable
-from limbeck.architectures.stylegan2 import EqualLinear, MappingNetwork, Noise, compute_dtype, demodulation
+from limbeck.architectures.base import Axis, ChannelGroup, Maskable, Refinable
+from limbeck.architectures.style_based import (
+    EqualLinear,
+    MappingNetwork,
+    Noise,
+    StyleBased,
+    compute_dtype,
+    demodulation,
+)
 from limbeck.errors import UserError
 from limbeck.functional.alias_free import filter_macs, filtered_leaky_relu, low_pass, radial_low_pass
 
@@ -315,7 +322,7 @@ def check_noise(noise: str) -> None:
         raise UserError(f"noise={noise!r}: must be 'random', 'const' or 'none'")
 
 
-class Generator(Network):
+class Generator(StyleBased):
     """Latent [n, z_dim] to image [n, num_channels, resolution, resolution], nominally in [-1, 1].
 
     widths: channels of the features and of the output of each layer but the last, num_layers + 1 numbers; None takes
@@ -419,22 +426,8 @@ class Generator(Network):
         """The images of one forward pass."""
         return self(latent, truncation=truncation, label=label)
 
-    def styled(self, latent: Tensor, label: Tensor | None = None) -> Tensor:
-        return self.mapping(latent, label)
-
-    def rendered(
-        self, style: Tensor, label: Tensor | None = None, *, noise: Noise = "const", features: Sequence[int] = ()
-    ) -> tuple[Tensor, dict[int, Tensor]]:
-        if not features:
-            return self.synthesis(style, noise=noise), {}
-        return self.synthesis(style, noise=noise, return_features=features)
-
     def measuring(self, average: Average, decay: float) -> contextlib.AbstractContextManager[None]:
         return self.synthesis.measuring(average, decay)
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        return dict(self._arguments)
 
     def channel_groups(self) -> tuple[ChannelGroup, ...]:
         """One group per entry of `widths`: the features, then each layer's output, read by the layer after it."""
@@ -449,10 +442,6 @@ class Generator(Network):
             reading += [Axis(f"{reader}.affine.weight", 0), Axis(f"{reader}.affine.bias", 0)]
             groups.append(ChannelGroup(f"L{index - 1}" if index else "input", width, (*produced, *reading)))
         return tuple(groups)
-
-    def resized(self, sizes: Mapping[str, int]) -> Self:
-        widths = [sizes.get(group.name, group.size) for group in self.channel_groups()]
-        return type(self)(**{**self._arguments, "widths": widths})
 
     def macs(self) -> int:
         """Multiply-accumulates of one image.
@@ -483,10 +472,3 @@ class Generator(Network):
         """The layers' convolutions; not their style affines, the input's mixing or the mapping network."""
         names = [f"synthesis.L{index}" for index in range(self._arguments["num_layers"] + 1)]
         return tuple(Maskable(f"{name}.weight", f"{name}.bias") for name in names)
-
-    def example_inputs(self, num_images: int = 1) -> dict[str, Tensor]:
-        device = next(self.parameters()).device
-        inputs = {"latent": torch.zeros(num_images, self.z_dim, device=device)}
-        if self.num_classes:
-            inputs["label"] = torch.zeros(num_images, dtype=torch.long, device=device)
-        return inputs

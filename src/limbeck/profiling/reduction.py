@@ -5,7 +5,8 @@ Source: Yeo, Jang and Yoo, "Nickel and Diming Your GAN", 2024. The rule is infer
 tried.
 """
 
-from limbeck.architectures.stylegan2 import EqualLinear, Generator, StyledConvolution, ToRGB
+from limbeck.architectures.style_based import EqualLinear
+from limbeck.architectures.stylegan2 import Generator, StyledConvolution, ToRGB
 
 
 def operations(generator: Generator, *, biases: bool = True) -> int:
