@@ -78,8 +78,13 @@ class Work:
     def __init__(self, folder: Path) -> None:
         self.folder, self.said = folder, folder.with_suffix(".log")
 
+    @property
+    def trained(self) -> bool:
+        """Whether only the export is left."""
+        return (self.folder / "report.json").is_file()
+
     def arguments(self) -> list[str]:
-        if (self.folder / "report.json").is_file():
+        if self.trained:
             source, target = self.folder / "student.safetensors", self.folder / "student.pt"
             return ["limbeck", "export", str(source), "--format", "rosinality", "-o", str(target)]
         return [str(ROOT / "train.py"), *RUN, f"hydra.run.dir={self.folder}"]
@@ -92,7 +97,7 @@ class Work:
         found = [match[1] for line in self.said.read_text().splitlines() if (match := HEADING.match(line))]
         now = found[-1] if found else "start"
         if now in ("start", "device"):
-            exporting = (self.folder / "report.json").is_file() and "done" not in found
+            exporting = self.trained and "done" not in found
             return "export" if exporting else "start" if now == "start" else "import"
         if now == "prune":
             complete = (self.folder / "scores.safetensors").is_file() and b'"done": 12,' in self._header()
@@ -274,7 +279,9 @@ def campaign(options: argparse.Namespace, place: Path, note: Callable[[dict], No
                 found = killed(work, aim, pace, chance, len(runs), cold=chance.random() < options.cold)
                 kills += [] if found is None else [found]
                 note({"pace": pace, "runs": runs, "kills": [asdict(kill) for kill in kills]})
-        while not (work.folder / "student.pt").is_file():
+        exported = False  # by a command that nobody killed, even if an earlier one had written the file
+        while not exported:
+            exported = work.trained
             for _ in watched(started(work, cold=False), work, 0.05):
                 pass
         wrong = differences(work, untouched)
