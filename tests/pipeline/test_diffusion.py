@@ -20,6 +20,7 @@ from .conftest import assert_same_student, end_after_a_checkpoint, run
 pytestmark = pytest.mark.slow
 TINY = [
     "experiment=quickstart_ddpm",
+    "initializer=svs",
     "runtime=[]",
     "teacher=untrained_ddpm",
     "teacher.generator.level_widths=[8,16]",
