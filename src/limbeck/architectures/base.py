@@ -158,6 +158,7 @@ class Network(nn.Module, ABC):
     takes_transform: whether `forward` takes a `transform` of the picture, see `architectures.stylegan3`.
     """
 
+    _arguments: dict[str, Any]
     resolution: int
     num_channels: int
     num_classes: int
@@ -181,9 +182,12 @@ class Network(nn.Module, ABC):
         return type(self).__module__.rpartition(".")[2]
 
     @property
-    @abstractmethod
     def arguments(self) -> dict[str, Any]:
-        """Keyword arguments (JSON values only) with which the constructor builds this very shape."""
+        """Keyword arguments (JSON values only) with which the constructor builds this very shape.
+
+        By default what the constructor keeps in `_arguments`.
+        """
+        return dict(self._arguments)
 
     @abstractmethod
     def channel_groups(self) -> tuple[ChannelGroup, ...]:

@@ -118,7 +118,6 @@ class Convolutional(Network):
     """
 
     widths: dict[str, int]
-    _arguments: dict[str, Any]
 
     @property
     def arguments(self) -> dict[str, Any]:

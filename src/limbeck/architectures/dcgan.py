@@ -55,7 +55,7 @@ class Generator(Convolutional):
         check_counts(num_channels=num_channels, z_dim=z_dim, width=width)
         sides = [4 * 2**level for level in range(levels)]
         self.widths = full_widths({f"map{side}": width * resolution // (2 * side) for side in sides}, widths)
-        self._arguments: dict[str, Any] = {
+        self._arguments = {
             "resolution": resolution,
             "num_channels": num_channels,
             "z_dim": z_dim,
@@ -102,7 +102,7 @@ class Discriminator(Judge):
         super().__init__()
         levels = num_doublings(resolution)
         check_counts(num_channels=num_channels, width=width)
-        self._arguments: dict[str, Any] = {"resolution": resolution, "num_channels": num_channels, "width": width}
+        self._arguments = {"resolution": resolution, "num_channels": num_channels, "width": width}
         self.resolution, self.num_channels, self.num_classes = resolution, num_channels, 0
         sizes = [num_channels, *(width * 2**level for level in range(levels))]
         layers = []

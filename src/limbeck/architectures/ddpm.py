@@ -322,7 +322,7 @@ class UNet(Network):
         widths: Mapping[str, int] | None = None,
     ):
         super().__init__()
-        self._arguments: dict[str, Any] = {
+        self._arguments = {
             "resolution": resolution,
             "num_channels": num_channels,
             "level_widths": list(level_widths),
@@ -493,10 +493,6 @@ class UNet(Network):
             watching.remove()
         shown = torch.linspace(0, len(seen) - 1, num_stages).round().int().tolist()
         return torch.stack([seen[index] for index in shown])
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        return dict(self._arguments)
 
     def layers(self) -> Iterator[tuple[str, Layer]]:
         """All layers with parameters and their names in the state dict."""

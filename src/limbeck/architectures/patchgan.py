@@ -51,7 +51,7 @@ class PatchGAN(Judge):
             raise UserError(f"num_layers={num_layers}: must be from 0 to {MOST_LAYERS}")
         if norm == "none":
             raise UserError(f"norm={norm!r}: must be 'batch' or 'instance'")
-        self._arguments: dict[str, Any] = {
+        self._arguments = {
             "resolution": resolution,
             "in_channels": in_channels,
             "width": width,

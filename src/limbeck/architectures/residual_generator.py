@@ -89,7 +89,7 @@ class Generator(Convolutional):
             raise UserError(f"start={start!r}: must be 'linear' or 'convolution'")
         self.sides = [4 * 2**level for level in range(levels + 1)]
         self.widths = full_widths(_standard(self.sides, width, doubling), widths)
-        self._arguments: dict[str, Any] = {
+        self._arguments = {
             "resolution": resolution,
             "num_channels": num_channels,
             "z_dim": z_dim,

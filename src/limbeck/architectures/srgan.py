@@ -97,7 +97,7 @@ class Generator(Convolutional):
         inner = [f"blocks.{index}.inner" for index in range(num_blocks)]
         ups = [f"up{index}" for index in range(1, num_doublings + 1)]
         self.widths = sizes = full_widths(dict.fromkeys(["trunk", *inner, *ups], width), widths)
-        self._arguments: dict[str, Any] = {
+        self._arguments = {
             "resolution": resolution,
             "num_channels": num_channels,
             "width": width,
@@ -174,7 +174,7 @@ class Discriminator(Judge):
             raise UserError(f"resolution={resolution}: must be a multiple of 16")
         if head not in ("mean", "flatten"):
             raise UserError(f"head={head!r}: must be 'mean' or 'flatten'")
-        self._arguments: dict[str, Any] = {
+        self._arguments = {
             "resolution": resolution,
             "num_channels": num_channels,
             "width": width,

@@ -78,7 +78,7 @@ class Generator(Convolutional):
         inner = {f"blocks.{index}.inner": 4 * width for index in range(num_blocks)}
         standard = {"stem": width, "down1": 2 * width, "trunk": 4 * width, **inner, "up1": 2 * width, "up2": width}
         self.widths = sizes = full_widths(standard, widths)
-        self._arguments: dict[str, Any] = {
+        self._arguments = {
             "resolution": resolution,
             "num_channels": num_channels,
             "num_classes": num_classes,
@@ -151,7 +151,7 @@ class Discriminator(Judge):
             raise UserError(f"num_layers={num_layers}: must be at most {MOST_LAYERS}")
         if resolution < 1 or resolution % 2**num_layers:
             raise UserError(f"resolution={resolution}: must be a multiple of {2**num_layers}")
-        self._arguments: dict[str, Any] = {
+        self._arguments = {
             "resolution": resolution,
             "num_channels": num_channels,
             "num_classes": num_classes,

@@ -6,7 +6,7 @@ PyTorch release (2020, "ADA"), whose names of parameters these are.
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -103,12 +103,7 @@ def demodulation(weight: Tensor, scale: Tensor) -> Tensor:
 
 
 class StyleBased(Network):
-    """A generator of a mapping network and a synthesis network, one channel group for each of its `widths`.
-
-    Its constructor's arguments are kept in `_arguments`.
-    """
-
-    _arguments: dict[str, Any]
+    """A generator of a mapping network and a synthesis network, one channel group for each of its `widths`."""
 
     def styled(self, latent: Tensor, label: Tensor | None = None) -> Tensor:
         return self.mapping(latent, label)
@@ -120,10 +115,6 @@ class StyleBased(Network):
         if not features:
             return self.synthesis(style, noise=noise), {}
         return self.synthesis(style, noise=noise, return_features=features)
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        return dict(self._arguments)
 
     def resized(self, sizes: Mapping[str, int]) -> Self:
         widths = [sizes.get(group.name, group.size) for group in self.channel_groups()]

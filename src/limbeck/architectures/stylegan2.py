@@ -298,7 +298,7 @@ class Generator(StyleBased):
         blocks = block_resolutions(resolution)
         if len(widths) != 2 * len(blocks) or min(widths) < 1:
             raise UserError(f"widths={widths}: expected {2 * len(blocks)} positive numbers at resolution {resolution}")
-        self._arguments: dict[str, Any] = {
+        self._arguments = {
             "resolution": resolution,
             "widths": widths,
             "z_dim": z_dim,
@@ -500,7 +500,7 @@ class Discriminator(Judge):
         widths = list(widths)
         if len(widths) != len(self.resolutions) or min(widths) < 1:
             raise UserError(f"widths={widths}: expected {len(self.resolutions)} positive numbers")
-        self._arguments: dict[str, Any] = {
+        self._arguments = {
             "resolution": resolution,
             "widths": widths,
             "num_classes": num_classes,

@@ -368,7 +368,7 @@ class Generator(StyleBased):
             raise UserError(f"widths={widths}: expected {num_layers + 1} positive numbers for {num_layers} layers")
         if kernel not in (1, 3):
             raise UserError(f"kernel={kernel}: must be 3 (configuration T) or 1 (R)")
-        self._arguments: dict[str, Any] = {
+        self._arguments = {
             "resolution": resolution,
             "widths": widths,
             "kernel": kernel,

@@ -102,7 +102,7 @@ class Ticket(Uncut):
             raise UserError(f"scope={scope!r}: must be 'layer' or 'global'")
         if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63 - 1:
             raise UserError(f"seed={seed}: must be a whole number, at least 0")
-        self._arguments: dict[str, Any] = {
+        self._arguments = {
             "network": network,
             "network_arguments": dict(network_arguments),
             "keep_ratio": keep_ratio,

@@ -92,7 +92,7 @@ class ResNet(Convolutional):
         inner = {f"blocks.{index}.inner": 4 * width for index in range(num_blocks)}
         standard = {"stem": width, "down1": 2 * width, "trunk": 4 * width, **inner, "up1": 2 * width, "up2": width}
         self.widths = full_widths(standard, widths)
-        self._arguments: dict[str, Any] = {
+        self._arguments = {
             "resolution": resolution,
             "in_channels": in_channels,
             "num_channels": num_channels,

@@ -74,7 +74,7 @@ class UNet(Convolutional):
         down = {f"down{level}": size for level, size in enumerate(outputs, 1)}
         up = {f"up{level}": outputs[level - 2] for level in range(num_levels, 1, -1)}
         self.widths = full_widths(down | up, widths)
-        self._arguments: dict[str, Any] = {
+        self._arguments = {
             "resolution": resolution,
             "in_channels": in_channels,
             "num_channels": num_channels,

@@ -3,24 +3,19 @@ whatever else is made smaller in another way.
 """
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Self
 
 from limbeck.architectures.base import ChannelGroup, Network, Refinable
 from limbeck.errors import UserError
 
 
 class Uncut(Network):
-    """A network without channel groups. It keeps its constructor's arguments in `_arguments`.
+    """A network without channel groups.
 
     called: opens messages.
     """
 
     called: str
-    _arguments: dict[str, Any]
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        return dict(self._arguments)
 
     def channel_groups(self) -> tuple[ChannelGroup, ...]:
         """None."""
